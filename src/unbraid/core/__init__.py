@@ -1,0 +1,1 @@
+"""What every room shares: settings, errors, seeds, devices, statistics and the run folder."""

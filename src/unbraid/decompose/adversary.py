@@ -1,0 +1,78 @@
+"""Which ablation hurts most? Sources found by ascent on the distance, at a stated scope and budget.
+
+An adversary chooses the sources r within [0, 1]; its scope says what it may vary them over, as the published names do:
+`c` one choice for the whole batch, `bc` one per example, `sc` one per sequence position, `bsc` one per example and position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unbraid.decompose.masks import Importance, Source
+
+Scope = Literal["c", "bc", "sc", "bsc"]
+
+
+def source_shape(importance: Tensor, scope: Scope) -> tuple[int, ...]:
+    """Return the shape of one site's sources [..., C + 1] under a scope, given its importance [batch, ..., C]; the last slot is Δ."""
+    lead = list(importance.shape[:-1])
+    keep_batch, keep_rest = scope in ("bc", "bsc"), scope in ("sc", "bsc")
+    shape = [size if (index == 0 and keep_batch) or (index > 0 and keep_rest) else 1 for index, size in enumerate(lead)]
+    return (*shape, importance.shape[-1] + 1)
+
+
+def as_sources(values: dict[str, Tensor], importance: Importance) -> dict[str, Source]:
+    """Spread stored sources [..., C + 1] over the positions of a batch."""
+    return {path: Source(r[..., :-1], r[..., -1].expand(importance[path].shape[:-1])) for path, r in values.items()}
+
+
+def random_sources(importance: Importance, scope: Scope, generator: torch.Generator) -> dict[str, Tensor]:
+    """Draw starting sources, uniform on [0, 1]."""
+    return {
+        path: torch.rand(source_shape(g, scope), generator=generator, device=g.device, dtype=torch.float32) for path, g in importance.items()
+    }
+
+
+def gradients(objective: Callable[[dict[str, Tensor]], Tensor], values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the gradient of an objective with respect to the sources alone."""
+    leaves = {path: value.detach().requires_grad_() for path, value in values.items()}
+    with torch.enable_grad():
+        grads = torch.autograd.grad(objective(leaves), list(leaves.values()))
+    return dict(zip(leaves, grads, strict=True))
+
+
+def sign_step(values: dict[str, Tensor], grads: dict[str, Tensor], size: float) -> dict[str, Tensor]:
+    """Move every source by `size` in the direction that raises the objective, within [0, 1] (projected gradient, Madry et al. 2018)."""
+    return {path: (value + size * grads[path].sign()).clamp_(0, 1) for path, value in values.items()}
+
+
+def projected_ascent(
+    objective: Callable[[dict[str, Tensor]], Tensor], values: dict[str, Tensor], steps: int, size: float
+) -> dict[str, Tensor]:
+    """Take `steps` sign steps from `values`; the result is where the last one ends."""
+    for _ in range(steps):
+        values = sign_step(values, gradients(objective, values), size)
+    return values
+
+
+def adam_ascent(
+    values: dict[str, Tensor],
+    grads: dict[str, Tensor],
+    moments: dict[str, tuple[Tensor, Tensor]],
+    step: int,
+    rate: float,
+    betas: tuple[float, float],
+) -> None:
+    """Take one Adam ascent step on the sources, in place, and project onto [0, 1] (Kingma & Ba 2015, with ε outside the root)."""
+    for path, value in values.items():
+        first, second = moments[path]
+        grad = grads[path]
+        first.lerp_(grad, 1 - betas[0])
+        second.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
+        corrected = first / (1 - betas[0] ** step)
+        scale = (second / (1 - betas[1] ** step)).sqrt_().add_(1e-8)
+        value.addcdiv_(corrected, scale, value=rate).clamp_(0, 1)

@@ -1,0 +1,79 @@
+"""What decides which subcomponents an input needs? An importance function: the sites' clean inputs → one logit per subcomponent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unbraid.core.config import Config
+from unbraid.core.registry import Registry
+from unbraid.decompose.model import DecomposedModel
+
+
+class ImportanceFunction(nn.Module):
+    """The base class; a subclass gives `forward`."""
+
+    def forward(
+        self, inputs: Mapping[str, Float[Tensor, "*lead d_in"]], activations: Mapping[str, Float[Tensor, "*lead C"]]
+    ) -> dict[str, Float[Tensor, "*lead C"]]:
+        """Return the importance logits of every site.
+
+        Args:
+            inputs: What each site reads in the target's own pass, detached from the subcomponents.
+            activations: `x V` of each site, attached; computed on demand, so that a function that does not ask pays nothing.
+        """
+        raise NotImplementedError
+
+
+class ImportanceConfig(Config):
+    """The settings of an importance function; subclasses register under their `kind`."""
+
+    kind: str
+
+    def build(self, model: DecomposedModel, generator: torch.Generator) -> ImportanceFunction:
+        """Return the function with freshly drawn weights."""
+        raise NotImplementedError
+
+
+importance_functions: Registry[ImportanceConfig] = Registry("importance function", "unbraid.decompose.importance")
+
+
+def kaiming(shape: tuple[int, ...], fan_in: int, generator: torch.Generator, gain: float = 2.0**0.5) -> nn.Parameter:
+    """Return a normal parameter of standard deviation `gain / sqrt(fan_in)` (He et al. 2015)."""
+    return nn.Parameter(torch.randn(shape, generator=generator) * (gain / fan_in**0.5))
+
+
+def zeros(*shape: int) -> nn.Parameter:
+    """Return a zero parameter."""
+    return nn.Parameter(torch.zeros(shape))
+
+
+class MLP(nn.Module):
+    """One hidden layer of GELUs: [..., d_in] → [..., d_out].
+
+    Args:
+        d_in: Input width.
+        hidden: Hidden width.
+        d_out: Output width.
+        generator: Draws the weights.
+    """
+
+    def __init__(self, d_in: int, hidden: int, d_out: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.W_in = kaiming((d_in, hidden), d_in, generator)
+        self.b_in = zeros(hidden)
+        self.W_out = kaiming((hidden, d_out), hidden, generator, gain=1.0)
+        self.b_out = zeros(d_out)
+
+    def forward(self, x: Float[Tensor, "*lead d_in"]) -> Float[Tensor, "*lead d_out"]:
+        """Apply the layer."""
+        hidden = nn.functional.gelu(affine(x, self.W_in, self.b_in))
+        return affine(hidden, self.W_out, self.b_out)
+
+
+def affine(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
+    """Return `x W + b`, as one fused call where x is a matrix."""
+    return torch.addmm(b, x, W) if x.dim() == 2 else x @ W + b

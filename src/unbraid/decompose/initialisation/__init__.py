@@ -1,0 +1,1 @@
+"""Initialisations of the subcomponents, one file each."""

@@ -1,0 +1,80 @@
+"""How is a decomposition learned? The training loop, written out once: sample, forward, losses, step, log, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unbraid.core.errors import UserError
+from unbraid.decompose.config import DecomposeConfig
+from unbraid.decompose.step import Step, importances_of
+from unbraid.decompose.training import Training, clip_gradients, each_loss, set_learning_rates, warm_up
+from unbraid.targets.data import move
+from unbraid.targets.target import Target
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What the loop reports to, and what may stop it.
+
+    Attributes:
+        log: Called every `log_every_steps` and after the last step with the step and its metrics.
+        save: Called every `save_every_steps` and when the loop stops early.
+        stopped: Asked after each step; True ends the loop there.
+    """
+
+    log: Callable[[int, dict[str, float]], None]
+    save: Callable[[Training], None]
+    stopped: Callable[[], bool]
+
+
+def train(training: Training, target: Target, config: DecomposeConfig, watch: Watch) -> bool:
+    """Train from where `training` stands to the last step; return False when `watch` stopped it before.
+
+    Raises:
+        UserError: A loss is no longer finite.
+    """
+    if training.step == 0:
+        warm_up(training, config.warmup)
+    for step in range(training.step, config.steps):
+        progress = step / config.steps
+        batch = move(target.data.batch(step, config.batch_size, training.streams["data"]), training.streams.device)
+        clean = training.model.clean(batch)
+        importances = importances_of(training.model, training.function, clean)
+        now = Step(training.model, clean, importances, target.behaviour, progress, training.streams)
+        values = {name: loss(now) for name, loss in each_loss(training)}
+        total = torch.stack([loss.coefficient * values[name] for name, loss in each_loss(training)]).sum()
+
+        training.optimizer.zero_grad()
+        total.backward()
+        for _, loss in each_loss(training):
+            loss.after_backward(now)
+        clip_gradients(training, config)
+        set_learning_rates(training, config, progress)
+        training.optimizer.step()
+        training.step = step + 1
+
+        if training.step % config.log_every_steps == 0 or training.step == config.steps:
+            watch.log(training.step, _metrics(now, total, values))
+        if watch.stopped() and training.step < config.steps:
+            watch.save(training)
+            return False
+        if training.step % config.save_every_steps == 0 and training.step < config.steps:
+            watch.save(training)
+    return True
+
+
+@torch.no_grad()
+def _metrics(step: Step, total: Tensor, values: dict[str, Tensor]) -> dict[str, float]:
+    """Read a step's losses and L0 off the device, and stop a run that has left the numbers."""
+    result = {"train/loss": float(total)} | {f"train/{name}": float(value) for name, value in values.items()}
+    bad = [name for name, value in result.items() if not torch.isfinite(torch.tensor(value))]
+    if bad:
+        raise UserError(f"The loss {bad[0]!r} is no longer finite.", "Lower the learning rate, or set optimizer.factors.clip=1.0; the last saved state is whole.")
+    for path, g in step.importances.lower.items():
+        result[f"train/l0/{path}"] = float((g > 0.1).float().sum(-1).mean())
+    result["train/l0"] = sum(value for name, value in result.items() if name.startswith("train/l0/"))
+    return result

@@ -1,0 +1,1 @@
+"""Loss terms, one file each: a file holds its settings, its function and its registration."""

@@ -1,0 +1,104 @@
+"""Does the behaviour survive an adversary that keeps learning? Sources that persist over the run and climb by Adam each step.
+
+Each step: a few ascent updates on the current batch, then one more from the gradient of the main pass. The sources are never
+reset and belong to no particular input; slot b meets new data each step. Source: "Interpreting Language Model Parameters" (2026).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field, NonNegativeInt, PositiveFloat
+from torch import Tensor
+
+from unbraid.core.errors import UserError
+from unbraid.decompose.adversary import Scope, adam_ascent, as_sources, gradients, random_sources
+from unbraid.decompose.masks import masks_from
+from unbraid.decompose.model import DecomposedModel
+from unbraid.decompose.step import Loss, LossConfig, Step, losses
+
+
+@losses.register
+class PersistentAdversarialConfig(LossConfig):
+    """Reconstruction under a persistent adversary."""
+
+    kind: Literal["persistent-adversarial"] = "persistent-adversarial"
+    scope: Scope = "bsc"
+    """What the adversary may vary its sources over; per example needs a constant batch size."""
+    ascent_steps: NonNegativeInt = 2
+    """Updates before the main pass, which gives one more."""
+    learning_rate: PositiveFloat = 0.01
+    """Adam's rate on the sources."""
+    betas: tuple[float, float] = (0.5, 0.99)
+    """Adam's decay rates."""
+    warmup_share: float = Field(default=0.025, ge=0, lt=1)
+    """Share of the run over which the rate grows from 0."""
+
+    def build(self, model: DecomposedModel) -> Loss:
+        """Return the term."""
+        return PersistentAdversarial(self, list(model.sites))
+
+
+class PersistentAdversarial(Loss):
+    """The distance under the persistent sources; all sites are masked."""
+
+    def __init__(self, config: PersistentAdversarialConfig, paths: list[str]) -> None:
+        super().__init__()
+        self.coefficient = config.coefficient
+        self.config = config
+        self.paths = paths
+        for index in range(len(paths)):
+            for name in ("sources", "first", "second"):
+                self.register_buffer(f"{name}_{index}", None)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self._attached: dict[str, Tensor] = {}
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the distance after the early updates; the last update waits for `after_backward`."""
+        lower = step.importances.lower
+        fixed = {path: g.detach() for path, g in lower.items()}
+        self._start(step, fixed)
+        for _ in range(self.config.ascent_steps if torch.is_grad_enabled() else 0):
+            grads = gradients(lambda values: step.distance(masks_from(fixed, as_sources(values, fixed))), self._named("sources"))
+            self._update(grads, step.progress)
+        self._attached = {path: value.clone().requires_grad_() for path, value in self._named("sources").items()}
+        return step.distance(masks_from(lower, as_sources(self._attached, fixed)))
+
+    def after_backward(self, step: Step) -> None:
+        """Climb along the gradient that the main pass left on the sources, free of the loss's coefficient."""
+        grads = {path: value.grad for path, value in self._attached.items() if value.grad is not None}
+        if len(grads) == len(self.paths) and self.coefficient:
+            self._update({path: grad / self.coefficient for path, grad in grads.items()}, step.progress)
+        self._attached = {}
+
+    def _named(self, name: str) -> dict[str, Tensor]:
+        return {path: getattr(self, f"{name}_{index}") for index, path in enumerate(self.paths)}
+
+    def _start(self, step: Step, importance: dict[str, Tensor]) -> None:
+        if self.sources_0 is None:
+            for index, value in enumerate(random_sources(importance, self.config.scope, step.streams["adversary"]).values()):
+                setattr(self, f"sources_{index}", value)
+                setattr(self, f"first_{index}", torch.zeros_like(value))
+                setattr(self, f"second_{index}", torch.zeros_like(value))
+        batch, slots = importance[self.paths[0]].shape[0], self.sources_0.shape[0]
+        if slots not in (1, batch):
+            raise UserError(
+                f"The persistent adversary has {slots} slots, but this batch has {batch} examples.",
+                "Keep the batch size constant, or set the loss's scope=c.",
+            )
+
+    def _update(self, grads: dict[str, Tensor], progress: float) -> None:
+        self.updates += 1
+        warmup = self.config.warmup_share
+        rate = self.config.learning_rate * (min(1.0, progress / warmup) if warmup else 1.0)
+        first, second = self._named("first"), self._named("second")
+        moments = {path: (first[path], second[path]) for path in self.paths}
+        adam_ascent(self._named("sources"), grads, moments, int(self.updates), rate, self.config.betas)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
+        """Take over saved sources even before the first batch has shaped them."""
+        for name in [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]:
+            if name.split("_")[0] in ("sources", "first", "second") and getattr(self, name) is None:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,0 +1,186 @@
+"""How does a whole model run with chosen subcomponents ablated? A twin of the target whose sites are decomposed.
+
+The twin shares every tensor with the target and leaves the target itself untouched.
+"""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from unbraid.core.errors import UserError
+from unbraid.decompose.masks import Masks
+from unbraid.decompose.site import NO_MASKS, CleanSite, DecomposedSite, Factors, Pass, Remembered, TransposedFactors, activation_of
+from unbraid.targets.data import Batch
+from unbraid.targets.sites import IDENTITY_SUFFIX, Site, bias_of, weight_of
+from unbraid.targets.target import Target, apply
+
+# Modules that are pure functions of one tensor in evaluation mode, so that their clean output may be reused.
+_PURE = (nn.Linear, nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.Identity)
+
+
+@dataclass(frozen=True)
+class Clean:
+    """The target's own forward pass on a batch.
+
+    Attributes:
+        batch: The inputs.
+        output: The model's output, without gradient.
+        sites: What each site saw and gave.
+    """
+
+    batch: Batch
+    output: Tensor
+    sites: dict[str, CleanSite]
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """The input of every site, [..., d_in]."""
+        return {path: site.x for path, site in self.sites.items()}
+
+
+class DecomposedModel(nn.Module):
+    """The target with every site written as V U + Δ.
+
+    Args:
+        target: The model under study.
+        components: C for every site, or a mapping from globs over site paths to C.
+
+    Raises:
+        UserError: A glob matches no site or a site has no C; see also `Target`.
+    """
+
+    def __init__(self, target: Target, components: int | Mapping[str, int]) -> None:
+        super().__init__()
+        self.C = resolve_components(target.sites, components)
+        self._shared = Pass()
+        twin = _twin(target.module)
+        factors: dict[str, Factors | TransposedFactors] = {}
+        self._wrappers: dict[str, DecomposedSite] = {}
+        for site in target.sites:
+            factors[site.path] = _factors(site, self.C[site.path], factors)
+            self._wrappers[site.path] = _insert(twin, site, factors[site.path], self._shared)
+        for parent, name, child in _leaves(twin):
+            setattr(parent, name, Remembered(child, self._shared))
+        self._twin = (twin,)  # in a tuple: its frozen tensors are the target's, not part of this module's state
+        self.factors = nn.ModuleDict({_key(path): f for path, f in factors.items() if isinstance(f, Factors)})
+
+    @property
+    def sites(self) -> dict[str, DecomposedSite]:
+        """The decomposed sites by path, in the model's order."""
+        return self._wrappers
+
+    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+        super()._apply(fn, recurse)
+        self._twin[0]._apply(fn)
+        return self
+
+    def clean(self, batch: Batch) -> Clean:
+        """Run the target's own forward pass and remember what each site saw, for `masked` to share."""
+        sites: dict[str, CleanSite] = {}
+        self._shared.masks, self._shared.clean, self._shared.recording = NO_MASKS, sites, True
+        try:
+            with torch.no_grad():
+                output = apply(self._twin[0], batch)
+        finally:
+            self._shared.recording = False
+        missing = [path for path in self._wrappers if path not in sites]
+        if missing:
+            raise UserError(f"The site {missing[0]!r} is not used in the forward pass.", "Leave it out of the sites.")
+        return Clean(batch, output, sites)
+
+    def masked(self, clean: Clean, masks: Masks) -> Tensor:
+        """Return the model's output on the same batch under masks; a site without a mask is as in the target."""
+        self._shared.masks, self._shared.clean = masks, clean.sites
+        try:
+            return apply(self._twin[0], clean.batch)
+        finally:
+            self._shared.masks = NO_MASKS
+
+    def activations(self, clean: Clean) -> dict[str, Tensor]:
+        """Return `x V` of the target's own pass, [..., C] per site."""
+        return {path: activation_of(clean.sites[path], site.factors.views()[0]) for path, site in self._wrappers.items()}
+
+
+def resolve_components(sites: tuple[Site, ...], components: int | Mapping[str, int]) -> dict[str, int]:
+    """Give every site its number of subcomponents; tied sites must agree.
+
+    Raises:
+        UserError: C is not positive, a glob matches no site, a site has no C, or tied sites differ.
+    """
+    globs = {"*": components} if isinstance(components, int) else dict(components)
+    paths = [site.path for site in sites]
+    for glob, C in globs.items():
+        if C <= 0:
+            raise UserError(f"components: {glob!r} was given C = {C}.", "C is a positive whole number, best well above the number of mechanisms.")
+        if not any(fnmatch.fnmatchcase(path, glob) for path in paths):
+            raise UserError(f"components: the glob {glob!r} matches no site.", f"Sites: {', '.join(paths)}.")
+    result: dict[str, int] = {}
+    for path in paths:
+        # The most exact glob wins, so that {"*": 20, "hidden": 8} reads as a person means it.
+        matching = sorted((glob for glob in globs if fnmatch.fnmatchcase(path, glob)), key=lambda glob: (glob == path, len(glob)))
+        if not matching:
+            raise UserError(f"components: the site {path!r} has no C.", 'Add it, or a glob such as "*": 20.')
+        result[path] = globs[matching[-1]]
+    for site in sites:
+        if site.tie is not None and result[site.path] != result[site.tie.owner]:
+            raise UserError(f"components: {site.path!r} is tied to {site.tie.owner!r} but has another C.", "Give both the same C.")
+    return result
+
+
+def _key(path: str) -> str:
+    return path.replace(".", "/")  # ModuleDict forbids dots in names
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """Copy the module tree but share every tensor, frozen."""
+    memo: dict[int, object] = {}
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+    for buffer in module.buffers():
+        memo[id(buffer)] = buffer
+    return copy.deepcopy(module, memo)
+
+
+def _factors(site: Site, C: int, known: Mapping[str, Factors | TransposedFactors]) -> Factors | TransposedFactors:
+    if site.tie is None:
+        return Factors(site.d_in, site.d_out, C)
+    owner = known[site.tie.owner]
+    if not site.tie.transposed:
+        return owner
+    return TransposedFactors(owner) if isinstance(owner, Factors) else owner._owner[0]
+
+
+def _insert(twin: nn.Module, site: Site, factors: Factors | TransposedFactors, shared: Pass) -> DecomposedSite:
+    """Put a decomposed site in the place of its module, or, for an identity, before it."""
+    module = twin.get_submodule(site.path.removesuffix(IDENTITY_SUFFIX))
+    path = site.path
+    if site.is_identity:
+        host = path.removesuffix(IDENTITY_SUFFIX)
+        wrapper = DecomposedSite(path, torch.eye(site.d_in), None, factors, shared)
+        _replace(twin, host, nn.Sequential(wrapper, module))
+    else:
+        wrapper = DecomposedSite(path, weight_of(module), bias_of(module), factors, shared)
+        _replace(twin, path, wrapper)
+    return wrapper
+
+
+def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(root.get_submodule(parent), name, module)
+
+
+def _leaves(root: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
+    """List the pure modules without sites, with their parents."""
+    return [
+        (parent, name, child)
+        for parent in root.modules()
+        if not isinstance(parent, DecomposedSite)
+        for name, child in parent.named_children()
+        if type(child) in _PURE and not getattr(child, "inplace", False)
+    ]

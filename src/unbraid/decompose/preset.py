@@ -1,0 +1,67 @@
+"""Which settings does a name stand for? The published recipes, and each toy's own recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from unbraid.core.config import Tree, merge, parse_override
+from unbraid.core.errors import unknown
+from unbraid.decompose.config import DecomposeConfig
+from unbraid.targets.toy import find_toy, toys
+
+
+def preset_names() -> list[str]:
+    """Return the names of the published recipes."""
+    return sorted(path.name.removesuffix(".yaml") for path in files("unbraid.decompose.presets").iterdir() if path.name.endswith(".yaml"))
+
+
+def preset_tree(name: str) -> Tree:
+    """Return the settings of a preset or of a toy's recipe, before validation.
+
+    Raises:
+        UserError: No preset or toy has this name.
+    """
+    if name in preset_names():
+        return yaml.safe_load(files("unbraid.decompose.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+    if name not in toys.kinds():
+        raise unknown("preset", name, [*preset_names(), *toys.kinds()])
+    return dict(find_toy(name).recipe)
+
+
+def preset(name: str, **changes: Any) -> DecomposeConfig:
+    """Return a published recipe ("spd", "vpd") or a toy's own, as settings for `decompose`.
+
+    Args:
+        name: Which one.
+        changes: Settings to lay over it, for example `steps=2000` or `losses={"minimality": {"coefficient": 1e-3}}`.
+
+    Raises:
+        UserError: The name or a setting is unknown, or a value is not allowed.
+    """
+    return DecomposeConfig.parse(merge(preset_tree(name), changes), f"preset {name!r}")
+
+
+def resolve(target: str, base: str | None = None, file: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()) -> DecomposeConfig:
+    """Lay settings over each other: preset or the toy's recipe, then a YAML file's, then `--set` overrides.
+
+    Args:
+        target: A toy's name.
+        base: A preset to start from; the toy's own recipe when None.
+        file: Settings read from a YAML file.
+        overrides: Texts like "losses.minimality.coefficient=1e-3".
+
+    Raises:
+        UserError: A name or key is unknown, or a value is not allowed.
+    """
+    toy = find_toy(target)
+    tree = merge({"target": toy.tree()}, preset_tree(base or target))
+    tree = merge(tree, file or {})
+    for text in overrides:
+        tree = merge(tree, parse_override(text))
+    # The knobs of the toy are checked here, so that a wrong one is named at once and the defaults stand in the file.
+    tree["target"] = toys.get(tree["target"].get("kind", target)).parse(tree["target"], "target").tree()
+    return DecomposeConfig.parse(tree)

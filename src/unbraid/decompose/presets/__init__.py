@@ -1,0 +1,1 @@
+"""Published recipes as settings, one YAML file each."""

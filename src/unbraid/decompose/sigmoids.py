@@ -1,0 +1,37 @@
+"""How do unbounded logits become importances in [0, 1], with gradients that can still revive and still shrink?
+
+Two hard sigmoids share the forward pass `clamp(z, 0, 1)`, with slope α = 0.01 outside (Bushnaq et al. 2025, section 2.3, as revised):
+`lower` goes into masks: below 0 it lets through α of a gradient that would raise z, so a dead subcomponent can come back.
+`upper` goes into minimality: above 1 it is `1 + α (z - 1)`, so a saturated importance can still be pulled down.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SLOPE = 0.01
+
+
+class _LeakyHard(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        lower = z.clamp(0, 1)
+        over = z > 1
+        upper = torch.where(over, torch.lerp(torch.ones_like(z), z, SLOPE), lower)
+        ctx.save_for_backward(z, over)
+        return lower, upper
+
+    @staticmethod
+    def backward(ctx: Any, grad_lower: Tensor, grad_upper: Tensor) -> Tensor:  # type: ignore[override]
+        z, over = ctx.saved_tensors
+        below = torch.where(z <= 0, grad_lower.clamp(max=0) * SLOPE, grad_lower + grad_upper)
+        return torch.where(over, grad_upper * SLOPE, below)
+
+
+def leaky_hard(z: Float[Tensor, "*lead C"]) -> tuple[Float[Tensor, "*lead C"], Float[Tensor, "*lead C"]]:
+    """Return `(lower, upper)`: the importance for masks in [0, 1], and the one for minimality, which may exceed 1."""
+    return _LeakyHard.apply(z)  # type: ignore[return-value, no-any-return]

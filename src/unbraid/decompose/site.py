@@ -1,0 +1,167 @@
+"""How does one weight matrix run with some of its parts ablated? A wrapper that takes the matrix's place in the model.
+
+The matrix M [d_in, d_out] is written as `M = V U + Δ`. With masks m for the C subcomponents and m_Δ for Δ the output is
+
+    y = (x V ⊙ m) U + m_Δ (x Δ) + b  =  (x V ⊙ (m - m_Δ)) U + m_Δ (x M) + b,
+
+and the second form is the one computed: it never forms Δ, sends no gradient through a d_in × d_out product, and shares `x M`
+with the target's own forward pass wherever the site's input is the same tensor as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unbraid.decompose.masks import Mask
+
+NO_MASKS: Mapping[str, Mask] = {}
+
+
+class CleanSite:
+    """What one site saw and gave in the target's own forward pass; `x V` is added when somebody first asks for it."""
+
+    __slots__ = ("activation", "dense", "output", "version", "x")
+
+    def __init__(self, x: Tensor, dense: Tensor, output: Tensor) -> None:
+        self.x, self.dense, self.output = x, dense, output
+        self.version = x._version
+        self.activation: Tensor | None = None
+
+    def is_input(self, x: Tensor) -> bool:
+        """Whether `x` is the very tensor that the target's own pass read, unchanged since."""
+        return x is self.x and x._version == self.version
+
+
+@dataclass
+class Pass:
+    """What the sites of one model share during a forward pass: the masks in force, and the clean pass they may reuse."""
+
+    masks: Mapping[str, Mask] = field(default_factory=lambda: NO_MASKS)
+    clean: dict[str, CleanSite] = field(default_factory=dict[str, CleanSite])
+    recording: bool = False
+
+
+class Factors(nn.Module):
+    """The rank-one subcomponents of one matrix: read directions V and write directions U.
+
+    Args:
+        d_in: Width that is read.
+        d_out: Width that is written.
+        C: Number of subcomponents.
+    """
+
+    def __init__(self, d_in: int, d_out: int, C: int) -> None:
+        super().__init__()
+        self.V = nn.Parameter(torch.empty(d_in, C))
+        self.U = nn.Parameter(torch.empty(C, d_out))
+
+    def views(self) -> tuple[Float[Tensor, "d_in C"], Float[Tensor, "C d_out"]]:
+        """Return V and U."""
+        return self.V, self.U
+
+
+class TransposedFactors(nn.Module):
+    """The same subcomponents seen from a tied, transposed matrix: one parameter, two views."""
+
+    def __init__(self, owner: Factors) -> None:
+        super().__init__()
+        self._owner = (owner,)  # in a tuple, so that the parameters are registered once, with their owner
+
+    def views(self) -> tuple[Float[Tensor, "d_in C"], Float[Tensor, "C d_out"]]:
+        """Return the owner's factors with their roles exchanged."""
+        V, U = self._owner[0].views()
+        return U.mT, V.mT
+
+
+class DecomposedSite(nn.Module):
+    """Stands where the target's matrix stood, and computes only what the masks in force ask for.
+
+    Args:
+        path: The site's name.
+        weight: The frozen matrix M, `y = x @ M + bias`.
+        bias: Always on, never masked.
+        factors: The matrix's subcomponents.
+        shared: The pass that all sites of the model share.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(
+        self, path: str, weight: Float[Tensor, "d_in d_out"], bias: Float[Tensor, " d_out"] | None, factors: Factors | TransposedFactors, shared: Pass
+    ) -> None:
+        super().__init__()
+        self.path = path
+        self.factors = factors
+        self.shared = shared
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
+
+    def forward(self, x: Float[Tensor, "*lead d_in"]) -> Float[Tensor, "*lead d_out"]:
+        """Return the matrix's output under the masks in force; without a mask for this site, the target's own output."""
+        shared = self.shared
+        clean = shared.clean.get(self.path)
+        if shared.recording or clean is None or not clean.is_input(x):
+            clean = None
+        mask = shared.masks.get(self.path)
+        if mask is None:
+            return clean.output if clean is not None else self._as_target(x)
+        V, U = self.factors.views()
+        h = x @ V if clean is None else activation_of(clean, V)
+        if mask.delta is None:
+            y = self._biased((h * mask.component) @ U)
+            return y if mask.routed is None else torch.where(mask.routed[..., None], y, self._as_target(x))
+        dense = x @ self.weight if clean is None else clean.dense
+        kept = mask.delta[..., None]
+        return self._biased(torch.addcmul((h * (mask.component - kept)) @ U, kept, dense))
+
+    def _as_target(self, x: Tensor) -> Tensor:
+        dense = x @ self.weight
+        output = self._biased(dense)
+        if self.shared.recording:
+            self.shared.clean[self.path] = CleanSite(x, dense, output)
+        return output
+
+    def _biased(self, y: Tensor) -> Tensor:
+        return y if self.bias is None else y + self.bias
+
+    def delta(self) -> Float[Tensor, "d_in d_out"]:
+        """Return Δ, what the sum of the subcomponents leaves of the matrix."""
+        V, U = self.factors.views()
+        return self.weight - V @ U
+
+
+def activation_of(clean: CleanSite, V: Tensor) -> Float[Tensor, "*lead C"]:
+    """Return `x V` of the target's own pass, computed once however many masked passes use it."""
+    if clean.activation is None:
+        clean.activation = clean.x @ V
+    return clean.activation
+
+
+class Remembered(nn.Module):
+    """A part of the model without sites, which gives its clean output again when it is given its clean input again.
+
+    Only stateless modules of torch itself are wrapped; the input must be the same tensor object, unchanged.
+    """
+
+    def __init__(self, inner: nn.Module, shared: Pass) -> None:
+        super().__init__()
+        self.inner = inner
+        self.shared = shared
+        self._clean: tuple[dict[str, CleanSite], Tensor, int, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the inner module's output, from memory where it is known."""
+        known = self._clean
+        if not self.shared.recording:
+            if known is not None and known[0] is self.shared.clean and x is known[1] and x._version == known[2]:
+                return known[3]
+            return self.inner(x)
+        output = self.inner(x)
+        self._clean = (self.shared.clean, x, x._version, output)
+        return output

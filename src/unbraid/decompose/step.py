@@ -1,0 +1,121 @@
+"""What does one training step hand to its losses? The clean pass, the importances, and masked passes on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from unbraid.core.config import Config
+from unbraid.core.registry import Registry
+from unbraid.core.seeds import Streams
+from unbraid.decompose.importance_function import ImportanceFunction
+from unbraid.decompose.masks import Masks, Sampling, Source, draw_sources
+from unbraid.decompose.model import Clean, DecomposedModel
+from unbraid.decompose.sigmoids import leaky_hard
+from unbraid.targets.behaviour import Behaviour
+
+
+@dataclass(frozen=True)
+class Importances:
+    """Importance of every subcomponent on a batch, [..., C] per site.
+
+    Attributes:
+        lower: In [0, 1], for masks.
+        upper: As `lower`, but above 1 where the logit is; for minimality.
+    """
+
+    lower: dict[str, Tensor]
+    upper: dict[str, Tensor]
+
+
+def importances_of(model: DecomposedModel, function: ImportanceFunction, clean: Clean) -> Importances:
+    """Evaluate the importance function on a clean pass."""
+    logits = function(clean.inputs, _OnDemand(model, clean))
+    lower: dict[str, Tensor] = {}
+    upper: dict[str, Tensor] = {}
+    for path in model.sites:
+        lower[path], upper[path] = leaky_hard(logits[path])
+    return Importances(lower, upper)
+
+
+class _OnDemand(Mapping[str, Tensor]):
+    """The activations of a clean pass, computed when they are asked for."""
+
+    def __init__(self, model: DecomposedModel, clean: Clean) -> None:
+        self._model, self._clean = model, clean
+
+    def __getitem__(self, path: str) -> Tensor:
+        return self._model.activations(self._clean)[path]
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._model.sites)
+
+    def __len__(self) -> int:
+        return len(self._model.sites)
+
+
+@dataclass
+class Step:
+    """One training step, as the losses see it.
+
+    Attributes:
+        model: The decomposed model.
+        clean: The target's own pass.
+        importances: Attached to the importance function.
+        behaviour: How far two outputs are apart.
+        progress: Share of the run that is done, in [0, 1].
+        streams: The run's random streams.
+    """
+
+    model: DecomposedModel
+    clean: Clean
+    importances: Importances
+    behaviour: Behaviour
+    progress: float
+    streams: Streams
+    _drawn: dict[str, dict[str, Source]] = field(default_factory=dict[str, dict[str, Source]])
+
+    def sources(self, sampling: Sampling) -> dict[str, Source]:
+        """Return the step's random sources, drawn once however many losses use them."""
+        if sampling not in self._drawn:
+            self._drawn[sampling] = draw_sources(self.importances.lower, self.streams["masks"], sampling)
+        return self._drawn[sampling]
+
+    def distance(self, masks: Masks) -> Tensor:
+        """Return how far the masked output is from the target's own."""
+        return self.behaviour.distance(self.clean.output, self.model.masked(self.clean, masks))
+
+
+class Loss(torch.nn.Module):
+    """A term of the objective; what it remembers between steps are buffers, so that a checkpoint holds it.
+
+    Attributes:
+        coefficient: Its weight in the total.
+    """
+
+    coefficient: float
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the unweighted value, a scalar."""
+        raise NotImplementedError
+
+    def after_backward(self, step: Step) -> None:
+        """Run once the gradients of the step are known (a persistent adversary moves here)."""
+
+
+class LossConfig(Config):
+    """The settings of a loss; subclasses register under their `kind`."""
+
+    kind: str
+    coefficient: float = 1.0
+    """Weight in the total."""
+
+    def build(self, model: DecomposedModel) -> Loss:
+        """Return the term."""
+        raise NotImplementedError
+
+
+losses: Registry[LossConfig] = Registry("loss", "unbraid.decompose.losses")

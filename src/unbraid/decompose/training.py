@@ -1,0 +1,113 @@
+"""What does a training run hold between two steps? The trained parts, the optimiser, the losses' memory and the random streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from unbraid.core.schedules import cosine
+from unbraid.core.seeds import Streams
+from unbraid.decompose.config import DecomposeConfig, GroupConfig, WarmupConfig
+from unbraid.decompose.importance_function import ImportanceFunction
+from unbraid.decompose.losses.faithfulness import model_faithfulness
+from unbraid.decompose.model import DecomposedModel
+from unbraid.decompose.site import Factors
+from unbraid.decompose.step import Loss
+from unbraid.targets.target import Target
+
+
+@dataclass
+class Training:
+    """The state of a run between two steps; a checkpoint holds all of it.
+
+    Attributes:
+        model: The decomposed model.
+        function: The importance function.
+        losses: Name → loss.
+        optimizer: One AdamW over both groups.
+        streams: The run's random streams.
+        step: How many steps are done.
+        cpu_seconds: CPU time of earlier sessions of the same run.
+    """
+
+    model: DecomposedModel
+    function: ImportanceFunction
+    losses: nn.ModuleDict
+    optimizer: torch.optim.AdamW
+    streams: Streams
+    step: int = 0
+    cpu_seconds: float = 0.0
+
+
+def prepare(target: Target, config: DecomposeConfig) -> Training:
+    """Build a run at step 0: initialised, not yet warmed up.
+
+    Raises:
+        UserError: A setting does not fit the target, or the device is not there.
+    """
+    model, function = build(target, config)
+    device = torch.device(config.device)
+    model.to(device)
+    function.to(device)
+    terms = nn.ModuleDict({name: loss.build(model).to(device) for name, loss in config.losses.items()})
+    return Training(model, function, terms, _optimizer(model, function, config), Streams(config.seed, device))
+
+
+def build(target: Target, config: DecomposeConfig) -> tuple[DecomposedModel, ImportanceFunction]:
+    """Build the decomposed model and its importance function with their starting values, on the CPU."""
+    streams = Streams(config.seed)
+    model = DecomposedModel(target, config.components)
+    with torch.no_grad():
+        for path, site in model.sites.items():
+            if isinstance(site.factors, Factors) and _owns(model, path):
+                config.initialisation.fill(site, site.factors, streams["initialisation"])
+    return model, config.importance.build(model, streams["importance"])
+
+
+def _owns(model: DecomposedModel, path: str) -> bool:
+    """Whether this is the first site with these factors; a tied one shares what the first has drawn."""
+    first = next(other for other, site in model.sites.items() if site.factors is model.sites[path].factors)
+    return first == path
+
+
+def _optimizer(model: DecomposedModel, function: ImportanceFunction, config: DecomposeConfig) -> torch.optim.AdamW:
+    groups: list[dict[str, object]] = []
+    for module, group in ((model, config.optimizer.factors), (function, config.optimizer.importance)):
+        groups.append({"params": list(module.parameters()), "lr": group.learning_rate, "weight_decay": group.weight_decay})
+    return torch.optim.AdamW(groups, fused=True)
+
+
+def set_learning_rates(training: Training, config: DecomposeConfig, progress: float) -> None:
+    """Set both groups' rates for this share of the run."""
+    for group, settings in zip(training.optimizer.param_groups, _groups(config), strict=True):
+        factor = cosine(progress, settings.final_share, settings.warmup_share) if settings.schedule == "cosine" else 1.0
+        group["lr"] = settings.learning_rate * factor
+
+
+def clip_gradients(training: Training, config: DecomposeConfig) -> None:
+    """Clip each group's gradient norm where its settings ask for it."""
+    for group, settings in zip(training.optimizer.param_groups, _groups(config), strict=True):
+        if settings.clip is not None:
+            nn.utils.clip_grad_norm_(group["params"], settings.clip)
+
+
+def _groups(config: DecomposeConfig) -> tuple[GroupConfig, GroupConfig]:
+    return config.optimizer.factors, config.optimizer.importance
+
+
+def warm_up(training: Training, config: WarmupConfig) -> None:
+    """Train V and U on relative faithfulness alone, by an optimiser of its own, which is then thrown away."""
+    if config.steps == 0:
+        return
+    optimizer = torch.optim.AdamW(training.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    for _ in range(config.steps):
+        optimizer.zero_grad()
+        model_faithfulness(training.model, relative=True).backward()
+        optimizer.step()
+
+
+def each_loss(training: Training) -> list[tuple[str, Loss]]:
+    """Return the losses with their names, typed."""
+    return [(name, loss) for name, loss in training.losses.items() if isinstance(loss, Loss)]

@@ -1,0 +1,1 @@
+"""Models under study: the only room that knows an architecture."""

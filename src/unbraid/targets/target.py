@@ -1,0 +1,98 @@
+"""What is being studied? A `Target` is a frozen model, its sites, its inputs and its behaviour; nothing else knows the architecture."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unbraid.core.errors import UserError
+from unbraid.targets.behaviour import Behaviour, behaviour_named
+from unbraid.targets.data import Batch, Data, as_data, check_finite
+from unbraid.targets.sites import Site, find_sites
+from unbraid.targets.truth import Truth
+
+
+class Target:
+    """A trained model together with everything that a question about it needs.
+
+    Args:
+        module: Any `nn.Module`; it is used as it is, in evaluation mode, and never changed.
+        sites: Glob or globs over module paths that choose the weight matrices to study.
+        data: A list of batches (tensors, tuples or keyword mappings), a function `(size, generator) -> batch`, or a source.
+        behaviour: "mse", "kl", or a `Behaviour` of your own.
+        identities: Globs of modules before which an identity is inserted and studied.
+        tied: Pairs (owner, other) of sites that are one parameter; shared storage is recognised by itself.
+        name: How reports call the target.
+        truth: The planted mechanisms, when they are known.
+        source: The settings that rebuild this target; kept in the run folder.
+
+    Raises:
+        UserError: A glob matches nothing or something twice, weights or data are not finite, the data is empty.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        sites: str | Sequence[str],
+        data: object,
+        behaviour: Literal["mse", "kl"] | Behaviour = "mse",
+        identities: str | Sequence[str] = (),
+        tied: Sequence[tuple[str, str]] = (),
+        name: str | None = None,
+        truth: Truth | None = None,
+        source: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.module = module.eval()
+        self.sites: tuple[Site, ...] = find_sites(module, _as_list(sites), _as_list(identities), tied)
+        self.data: Data = as_data(data)
+        self.behaviour = behaviour_named(behaviour) if isinstance(behaviour, str) else behaviour
+        self.name = name or type(module).__name__
+        self.truth = truth
+        self.source = dict(source) if source else None
+        check_finite(self.data.batch(0, 2, torch.Generator().manual_seed(0)))
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the model's own output for a batch, without gradient."""
+        with torch.no_grad():
+            return apply(self.module, batch)
+
+    def fingerprint(self) -> str:
+        """Return a hash of every parameter and buffer, which tells a checkpoint of another model apart."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted(self.module.state_dict().items()):
+            values = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            digest.update(values.flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def apply(module: nn.Module, batch: Batch) -> Float[Tensor, "*batch d"]:
+    """Run a module on a batch however the batch is packed, and return its output tensor (or its `.logits`, or its first element).
+
+    Raises:
+        UserError: The output holds no tensor that could be compared.
+    """
+    if isinstance(batch, Tensor):
+        output: object = module(batch)
+    elif isinstance(batch, Mapping):
+        output = module(**batch)
+    else:
+        output = module(*batch)
+    if isinstance(output, Tensor):
+        return output
+    logits = getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
+        return cast(Tensor, output[0])
+    raise UserError(f"The model returned {type(output).__name__}.", "Wrap it so that it returns a tensor, an object with .logits, or a tuple that starts with a tensor.")
+
+
+def _as_list(globs: str | Sequence[str]) -> list[str]:
+    return [globs] if isinstance(globs, str) else list(globs)

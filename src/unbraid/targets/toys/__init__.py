@@ -1,0 +1,1 @@
+"""Toys with planted truth, one file each."""

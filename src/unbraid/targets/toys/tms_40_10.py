@@ -1,0 +1,25 @@
+"""TMS 40→10."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from unbraid.targets.tms import TMS
+from unbraid.targets.toy import toys
+
+
+@toys.register
+class TMS4010(TMS):
+    """40 features in 10 dimensions."""
+
+    kind: Literal["tms-40-10"] = "tms-40-10"
+    n_features: int = 40
+    d_hidden: int = 10
+    identity: bool = False
+
+    summary: ClassVar[str] = "40 sparse features in 10 dimensions: 40 rank-one pieces per layer"
+    lesson: ClassVar[str] = "features lie in superposition: more directions than dimensions, one piece each"
+    sites: ClassVar[tuple[str, ...]] = ("linear1", "linear2")
+    identity_error_bar: ClassVar[int] = 2
+    recipe: ClassVar[Mapping[str, Any]] = {}

@@ -1,0 +1,25 @@
+"""TMS 40→10 with a frozen identity hidden layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from unbraid.targets.tms import TMS
+from unbraid.targets.toy import toys
+
+
+@toys.register
+class TMS4010ID(TMS):
+    """40 features in 10 dimensions with a frozen identity hidden layer."""
+
+    kind: Literal["tms-40-10-id"] = "tms-40-10-id"
+    n_features: int = 40
+    d_hidden: int = 10
+    identity: bool = True
+
+    summary: ClassVar[str] = "40 sparse features in 10 dimensions: 40 rank-one pieces per layer, and a rank-10 identity that every input needs"
+    lesson: ClassVar[str] = "a map that merely moves information has full rank and is always on; it must not be split by feature"
+    sites: ClassVar[tuple[str, ...]] = ("linear1", "hidden", "linear2")
+    identity_error_bar: ClassVar[int] = 2
+    recipe: ClassVar[Mapping[str, Any]] = {}

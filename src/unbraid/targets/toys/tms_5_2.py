@@ -1,0 +1,25 @@
+"""TMS 5→2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from unbraid.targets.tms import TMS
+from unbraid.targets.toy import toys
+
+
+@toys.register
+class TMS52(TMS):
+    """5 features in 2 dimensions."""
+
+    kind: Literal["tms-5-2"] = "tms-5-2"
+    n_features: int = 5
+    d_hidden: int = 2
+    identity: bool = False
+
+    summary: ClassVar[str] = "5 sparse features in 2 dimensions: 5 rank-one pieces per layer"
+    lesson: ClassVar[str] = "features lie in superposition: more directions than dimensions, one piece each"
+    sites: ClassVar[tuple[str, ...]] = ("linear1", "linear2")
+    identity_error_bar: ClassVar[int] = 0
+    recipe: ClassVar[Mapping[str, Any]] = {}

@@ -1,0 +1,25 @@
+"""TMS 5→2 with a frozen identity hidden layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from unbraid.targets.tms import TMS
+from unbraid.targets.toy import toys
+
+
+@toys.register
+class TMS52ID(TMS):
+    """5 features in 2 dimensions with a frozen identity hidden layer."""
+
+    kind: Literal["tms-5-2-id"] = "tms-5-2-id"
+    n_features: int = 5
+    d_hidden: int = 2
+    identity: bool = True
+
+    summary: ClassVar[str] = "5 sparse features in 2 dimensions: 5 rank-one pieces per layer, and a rank-2 identity that every input needs"
+    lesson: ClassVar[str] = "a map that merely moves information has full rank and is always on; it must not be split by feature"
+    sites: ClassVar[tuple[str, ...]] = ("linear1", "hidden", "linear2")
+    identity_error_bar: ClassVar[int] = 0
+    recipe: ClassVar[Mapping[str, Any]] = {}
