@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from unbraid.core.errors import UserError, closest
 
 Tree = dict[str, Any]
+C = TypeVar("C", bound="Config")
 
 
 class Config(BaseModel):
@@ -20,7 +21,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", use_attribute_docstrings=True)
 
     @classmethod
-    def parse(cls, tree: Mapping[str, Any], source: str = "the configuration") -> Self:
+    def parse(cls: type[C], tree: Mapping[str, Any], source: str = "the configuration") -> C:
         """Validate a tree of settings.
 
         Raises:
@@ -92,7 +93,9 @@ def read_yaml(path: Path) -> Tree:
     except FileNotFoundError:
         raise UserError(f"There is no file {str(path)!r}.", "Write one with: unbraid config show NAME > my.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{str(path)!r} is not YAML: {' '.join(str(error).split())}.", "Mend the file, or start from: unbraid config show NAME") from None
+        raise UserError(
+            f"{str(path)!r} is not YAML: {' '.join(str(error).split())}.", "Mend the file, or start from: unbraid config show NAME"
+        ) from None
     if not isinstance(tree, dict):
         raise UserError(f"{str(path)!r} holds {type(tree).__name__}, not settings.", "Start from: unbraid config show NAME > my.yaml")
     return cast(Tree, tree)

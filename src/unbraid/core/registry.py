@@ -99,7 +99,10 @@ def load_plugins(folder: Path) -> list[str]:
         UserError: The folder is missing, or a file in it cannot be imported.
     """
     if not folder.is_dir():
-        raise UserError(f"There is no plugin folder {str(folder)!r}.", "Give a folder of Python files that register a loss, a toy or an importance function.")
+        raise UserError(
+            f"There is no plugin folder {str(folder)!r}.",
+            "Give a folder of Python files that register a loss, a toy or an importance function.",
+        )
     loaded: list[str] = []
     for path in sorted(folder.glob("*.py")):
         name = f"unbraid_plugin_{path.stem}"
@@ -112,6 +115,9 @@ def load_plugins(folder: Path) -> list[str]:
             spec.loader.exec_module(module)
         except (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError) as error:
             del sys.modules[name]
-            raise UserError(f"The plugin {str(path)!r} cannot be imported: {type(error).__name__}: {error}.", "Mend the file, or take it out of the folder.") from error
+            raise UserError(
+                f"The plugin {str(path)!r} cannot be imported: {type(error).__name__}: {error}.",
+                "Mend the file, or take it out of the folder.",
+            ) from error
         loaded.append(path.name)
     return loaded

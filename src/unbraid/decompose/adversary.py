@@ -33,7 +33,8 @@ def as_sources(values: dict[str, Tensor], importance: Importance) -> dict[str, S
 def random_sources(importance: Importance, scope: Scope, generator: torch.Generator) -> dict[str, Tensor]:
     """Draw starting sources, uniform on [0, 1]."""
     return {
-        path: torch.rand(source_shape(g, scope), generator=generator, device=g.device, dtype=torch.float32) for path, g in importance.items()
+        path: torch.rand(source_shape(g, scope), generator=generator, device=g.device, dtype=torch.float32)
+        for path, g in importance.items()
     }
 
 

@@ -59,6 +59,8 @@ class EvaluationConfig(Config):
     """Inputs per batch; the shared adversary chooses once per batch."""
     adversary_steps: tuple[PositiveInt, ...] = (20, 40, 80, 160, 320)
     """Budgets of the fresh adversary; the first one has the bar."""
+    ladder_batches: PositiveInt = 3
+    """Batches over which the higher budgets are measured; the first budget uses all."""
     adversary_step_size: PositiveFloat = 0.1
     """Length of a sign step."""
 

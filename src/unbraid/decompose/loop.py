@@ -73,7 +73,10 @@ def _metrics(step: Step, total: Tensor, values: dict[str, Tensor]) -> dict[str, 
     result = {"train/loss": float(total)} | {f"train/{name}": float(value) for name, value in values.items()}
     bad = [name for name, value in result.items() if not torch.isfinite(torch.tensor(value))]
     if bad:
-        raise UserError(f"The loss {bad[0]!r} is no longer finite.", "Lower the learning rate, or set optimizer.factors.clip=1.0; the last saved state is whole.")
+        raise UserError(
+            f"The loss {bad[0]!r} is no longer finite.",
+            "Lower the learning rate, or set optimizer.factors.clip=1.0; the last saved state is whole.",
+        )
     for path, g in step.importances.lower.items():
         result[f"train/l0/{path}"] = float((g > 0.1).float().sum(-1).mean())
     result["train/l0"] = sum(value for name, value in result.items() if name.startswith("train/l0/"))

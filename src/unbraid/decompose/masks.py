@@ -56,8 +56,7 @@ def interpolate(importance: Float[Tensor, "*lead C"], source: Float[Tensor, "*#l
 def masks_from(importance: Importance, sources: Sources, delta: bool = True) -> dict[str, Mask]:
     """Turn sources into masks; without Δ, its source is ignored."""
     return {
-        path: Mask(interpolate(importance[path], source.component), source.delta if delta else None)
-        for path, source in sources.items()
+        path: Mask(interpolate(importance[path], source.component), source.delta if delta else None) for path, source in sources.items()
     }
 
 
@@ -113,5 +112,6 @@ def route_sources(sources: Sources, routed: Mapping[str, Bool[Tensor, "*lead"]])
 def constant_masks(importance: Importance, value: float, delta: float | None) -> dict[str, Mask]:
     """Give every subcomponent the same mask; `delta` None leaves Δ out."""
     return {
-        path: Mask(torch.full_like(g, value), None if delta is None else torch.full_like(g[..., 0], delta)) for path, g in importance.items()
+        path: Mask(torch.full_like(g, value), None if delta is None else torch.full_like(g[..., 0], delta))
+        for path, g in importance.items()
     }

@@ -117,7 +117,9 @@ def resolve_components(sites: tuple[Site, ...], components: int | Mapping[str, i
     paths = [site.path for site in sites]
     for glob, C in globs.items():
         if C <= 0:
-            raise UserError(f"components: {glob!r} was given C = {C}.", "C is a positive whole number, best well above the number of mechanisms.")
+            raise UserError(
+                f"components: {glob!r} was given C = {C}.", "C is a positive whole number, best well above the number of mechanisms."
+            )
         if not any(fnmatch.fnmatchcase(path, glob) for path in paths):
             raise UserError(f"components: the glob {glob!r} matches no site.", f"Sites: {', '.join(paths)}.")
     result: dict[str, int] = {}

@@ -93,7 +93,12 @@ class DecomposedSite(nn.Module):
     bias: Tensor | None
 
     def __init__(
-        self, path: str, weight: Float[Tensor, "d_in d_out"], bias: Float[Tensor, " d_out"] | None, factors: Factors | TransposedFactors, shared: Pass
+        self,
+        path: str,
+        weight: Float[Tensor, "d_in d_out"],
+        bias: Float[Tensor, " d_out"] | None,
+        factors: Factors | TransposedFactors,
+        shared: Pass,
     ) -> None:
         super().__init__()
         self.path = path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from unbraid.core.errors import UserError
 Batch = Tensor | Mapping[str, Tensor] | tuple[Tensor, ...]
 
 
+@runtime_checkable
 class Data(Protocol):
     """A source of inputs that holds no state of its own: the same step and generator give the same batch."""
 
@@ -39,7 +40,11 @@ class SparseFeatures:
         """Draw `size` inputs; `step` plays no part, since the generator holds the place."""
         # One draw serves both questions: u < p says that the feature is on, and u / p is then uniform on [0, 1).
         u = torch.rand(size, self.n_features, generator=generator, device=generator.device)
-        values = torch.add(u.mul(1 / self.probability), 0.0) if self.low == 0.0 and self.high == 1.0 else torch.add(u.mul((self.high - self.low) / self.probability), self.low)
+        values = (
+            torch.add(u.mul(1 / self.probability), 0.0)
+            if self.low == 0.0 and self.high == 1.0
+            else torch.add(u.mul((self.high - self.low) / self.probability), self.low)
+        )
         return torch.where(u < self.probability, values, 0.0)
 
 
@@ -71,8 +76,8 @@ def as_data(source: object) -> Data:
     Raises:
         UserError: It is none of these, or an empty sequence.
     """
-    if hasattr(source, "batch"):
-        return cast(Data, source)
+    if isinstance(source, Data):
+        return source
     if callable(source):
         return Drawn(cast("Callable[[int, torch.Generator], Batch]", source))
     if isinstance(source, Tensor):
@@ -80,7 +85,9 @@ def as_data(source: object) -> Data:
     if isinstance(source, Sequence) and len(cast("Sequence[object]", source)) > 0:
         return Batches(cast("Sequence[Batch]", source))
     given = "an empty sequence" if isinstance(source, Sequence) else type(source).__name__
-    raise UserError(f"The data is {given}.", "Give a list of batches (use list(...) on a loader), or a function (size, generator) -> batch.")
+    raise UserError(
+        f"The data is {given}.", "Give a list of batches (use list(...) on a loader), or a function (size, generator) -> batch."
+    )
 
 
 def check_finite(batch: Batch) -> None:

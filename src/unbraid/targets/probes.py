@@ -14,7 +14,9 @@ def one_hot_probes(n_features: int, value: float = PROBE_VALUE) -> Float[Tensor,
     return value * torch.eye(n_features)
 
 
-def co_active_probes(n_features: int, count: int = 200, most: int = 3, value: float = PROBE_VALUE, seed: int = 0) -> Float[Tensor, "count n_features"]:
+def co_active_probes(
+    n_features: int, count: int = 200, most: int = 3, value: float = PROBE_VALUE, seed: int = 0
+) -> Float[Tensor, "count n_features"]:
     """Return `count` inputs with 2 to `most` distinct random features at `value`; one-hot probes never test such inputs."""
     generator = torch.Generator().manual_seed(seed)
     ranks = torch.rand(count, n_features, generator=generator).argsort(dim=1).argsort(dim=1)

@@ -17,7 +17,7 @@ from unbraid.core.errors import UserError
 from unbraid.targets.data import SparseFeatures
 from unbraid.targets.probes import co_active_probes, one_hot_probes
 from unbraid.targets.toy import Toy, Trained
-from unbraid.targets.truth import SiteTruth, Truth
+from unbraid.targets.truth import SiteTruth, Truth, any_on, feature_on
 
 
 class Block(nn.Module):
@@ -103,7 +103,9 @@ class ResidualMLP(Toy):
         trained = Trained(module, *self._loss_per_feature(module))
         unlearned = trained.unlearned(share=0.8)
         if unlearned:
-            raise UserError(f"Training {self.kind} with seed {seed} left features {unlearned} unlearned.", "Train again with another --seed.")
+            raise UserError(
+                f"Training {self.kind} with seed {seed} left features {unlearned} unlearned.", "Train again with another --seed."
+            )
         return trained
 
     def _loss_per_feature(self, module: nn.Module) -> tuple[Tensor, Tensor]:
@@ -123,11 +125,14 @@ class ResidualMLP(Toy):
         for layer in range(self.n_layers):
             read = module.get_parameter(f"blocks.{layer}.mlp_in.weight").detach().T
             write = module.get_parameter(f"blocks.{layer}.mlp_out.weight").detach().T
-            sites[f"blocks.{layer}.mlp_in"] = SiteTruth(V=dual, U=directions.T @ read, pattern="per_feature", read_basis=directions)
-            sites[f"blocks.{layer}.mlp_out"] = SiteTruth(V=torch.eye(self.d_mlp), U=write, pattern="always_on")
+            sites[f"blocks.{layer}.mlp_in"] = SiteTruth(
+                V=dual, U=directions.T @ read, pattern="per_feature", on=feature_on, needed=feature_on, read_basis=directions
+            )
+            sites[f"blocks.{layer}.mlp_out"] = SiteTruth(
+                V=torch.eye(self.d_mlp), U=write, pattern="always_on", on=any_on(self.d_mlp), needed=any_on(self.d_mlp)
+            )
         return Truth(
             sites=sites,
-            active=lambda inputs: inputs != 0,
             one_hot=one_hot_probes(self.n_features),
             co_active=co_active_probes(self.n_features),
             identity_error_bar=2,

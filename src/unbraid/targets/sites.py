@@ -93,7 +93,9 @@ def _no_match(pattern: str, modules: dict[str, nn.Module], decomposable: list[st
     others = [path for path in modules if fnmatch.fnmatchcase(path, pattern)]
     if others:
         kinds = ", ".join(sorted({type(modules[path]).__name__ for path in others}))
-        return UserError(f"The glob {pattern!r} matches only modules that cannot be decomposed ({kinds}).", "Allowed: nn.Linear and Hugging Face Conv1D.")
+        return UserError(
+            f"The glob {pattern!r} matches only modules that cannot be decomposed ({kinds}).", "Allowed: nn.Linear and Hugging Face Conv1D."
+        )
     near = closest(pattern, decomposable)
     hint = f"Closest: {near!r}. " if near else ""
     return UserError(f"The glob {pattern!r} matches no site.", f"{hint}Sites of this model: {', '.join(decomposable) or 'none'}.")
@@ -147,5 +149,7 @@ def _ties(weights: dict[str, Tensor], declared: Sequence[tuple[str, str]]) -> di
         elif torch.equal(weights[owner], weights[path]):
             ties[path] = Tie(owner, transposed=False)
         else:
-            raise UserError(f"The sites {owner!r} and {path!r} are declared tied, but their weights differ.", "Drop the tie, or load the right weights.")
+            raise UserError(
+                f"The sites {owner!r} and {path!r} are declared tied, but their weights differ.", "Drop the tie, or load the right weights."
+            )
     return ties

@@ -91,7 +91,10 @@ def apply(module: nn.Module, batch: Batch) -> Float[Tensor, "*batch d"]:
         return logits
     if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
         return cast(Tensor, output[0])
-    raise UserError(f"The model returned {type(output).__name__}.", "Wrap it so that it returns a tensor, an object with .logits, or a tuple that starts with a tensor.")
+    raise UserError(
+        f"The model returned {type(output).__name__}.",
+        "Wrap it so that it returns a tensor, an object with .logits, or a tuple that starts with a tensor.",
+    )
 
 
 def _as_list(globs: str | Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from unbraid.core.errors import UserError
 from unbraid.targets.data import SparseFeatures
 from unbraid.targets.probes import co_active_probes, one_hot_probes
 from unbraid.targets.toy import Toy, Trained
-from unbraid.targets.truth import SiteTruth, Truth
+from unbraid.targets.truth import SiteTruth, Truth, answered, any_on, feature_on
 
 
 class TMSModule(nn.Module):
@@ -55,9 +55,9 @@ class TMS(Toy):
 
     tied: ClassVar[tuple[tuple[str, str], ...]] = (("linear1", "linear2"),)
     identity_error_bar: ClassVar[int] = 0
-    training_steps: ClassVar[int] = 3000
+    training_steps: ClassVar[int] = 2000
     training_batch: ClassVar[int] = 1024
-    training_restarts: ClassVar[int] = 16
+    training_restarts: ClassVar[int] = 4
 
     def build(self) -> nn.Module:
         """Return an untrained model of the right shape."""
@@ -84,20 +84,23 @@ class TMS(Toy):
         trained = Trained(module, *_loss_per_feature(module, self.n_features))
         unlearned = trained.unlearned(share=0.3)
         if unlearned:
-            raise UserError(f"Training {self.kind} with seed {seed} left features {unlearned} unlearned.", "Train again with another --seed.")
+            raise UserError(
+                f"Training {self.kind} with seed {seed} left features {unlearned} unlearned.", "Train again with another --seed."
+            )
         return trained
 
     def truth(self, module: nn.Module) -> Truth:
         """Return one piece per feature in each layer, and the identity as a rank-m map that is always on."""
         M = module.get_parameter("linear1.weight").detach().T  # [n_features, d_hidden]
         eye, hidden = torch.eye(self.n_features), torch.eye(self.d_hidden)
-        sites = {"linear1": SiteTruth(V=eye, U=M, pattern="per_feature", compare="read")}
+        sites = {"linear1": SiteTruth(V=eye, U=M, pattern="per_feature", on=feature_on, needed=feature_on)}
         if self.identity:
-            sites["hidden"] = SiteTruth(V=hidden, U=hidden, pattern="always_on")
-        sites["linear2"] = SiteTruth(V=M.T.contiguous(), U=eye, pattern="per_feature", compare="write")
+            sites["hidden"] = SiteTruth(V=hidden, U=hidden, pattern="always_on", on=any_on(self.d_hidden), needed=any_on(self.d_hidden))
+        sites["linear2"] = SiteTruth(
+            V=M.T.contiguous(), U=eye, pattern="per_feature", on=feature_on, needed=answered(module), compare="write"
+        )
         return Truth(
             sites=sites,
-            active=lambda inputs: inputs != 0,
             one_hot=one_hot_probes(self.n_features),
             co_active=co_active_probes(self.n_features),
             identity_error_bar=self.identity_error_bar,

@@ -106,7 +106,10 @@ def load_weights(module: nn.Module, path: Path, fix: str) -> None:
         UserError: The file is missing, is a pickle, is damaged, or belongs to another model.
     """
     if path.suffix in {".pt", ".pth", ".bin", ".pkl", ".ckpt"}:
-        raise UserError(f"{str(path)!r} is a pickle, which can run code when it is loaded.", "Save the weights with safetensors.torch.save_file instead.")
+        raise UserError(
+            f"{str(path)!r} is a pickle, which can run code when it is loaded.",
+            "Save the weights with safetensors.torch.save_file instead.",
+        )
     if not path.exists():
         raise UserError(f"There are no weights at {str(path)!r}.", f"Make them with: {fix}")
     try:

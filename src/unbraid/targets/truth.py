@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxtyping import Bool, Float
-from torch import Tensor
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,11 @@ class SiteTruth:
     Attributes:
         V: Oracle read directions, one column per piece.
         U: Oracle write directions, one row per piece; `V @ U` does what the site's matrix does on the data.
-        pattern: "per_feature": piece i is needed when feature i is on. "always_on": every piece is needed on every active
-            input, in any basis of the same subspace.
+        pattern: "per_feature": piece i belongs to feature i. "always_on": every piece is needed on every active input, in any
+            basis of the same subspace.
+        on: `inputs [batch, n_features] -> [batch, pieces]`: the oracle's importance, 1 where the piece's feature is on.
+        needed: The same for probes, stricter: 1 where the piece must be important, 0 where it must not, NaN where the truth
+            does not say.
         read_basis: Columns span what the data lets the site read; pieces are compared after projection onto them.
         compare: Which side of a piece names its feature: pieces of one feature share a row of the projected matrix ("read")
             or a column of it ("write").
@@ -27,6 +31,8 @@ class SiteTruth:
     V: Float[Tensor, "d_in pieces"]
     U: Float[Tensor, "pieces d_out"]
     pattern: Literal["per_feature", "always_on"]
+    on: Callable[[Tensor], Float[Tensor, "batch pieces"]]
+    needed: Callable[[Tensor], Float[Tensor, "batch pieces"]]
     read_basis: Float[Tensor, "d_in n_read"] | None = None
     compare: Literal["read", "write"] = "read"
 
@@ -42,7 +48,6 @@ class Truth:
 
     Attributes:
         sites: Truth per site path.
-        active: `inputs [batch, n_features] -> [batch, n_features]`, which features are on.
         one_hot: Probe inputs with one feature on, in the order of the features.
         co_active: Probe inputs with several features on.
         identity_error_bar: How many wrong entries over all `per_feature` sites still count as found.
@@ -50,16 +55,37 @@ class Truth:
     """
 
     sites: dict[str, SiteTruth]
-    active: Callable[[Tensor], Bool[Tensor, "batch n_features"]]
     one_hot: Float[Tensor, "n_features n_features"]
     co_active: Float[Tensor, "probes n_features"]
     identity_error_bar: int = 0
     tolerance: float = 0.1
 
     def importance(self, inputs: Float[Tensor, "batch n_features"]) -> dict[str, Float[Tensor, "batch pieces"]]:
-        """Return the oracle's importance of every piece on every input: 1 where it is needed, 0 elsewhere."""
-        on = self.active(inputs).to(inputs.dtype)
-        result: dict[str, Tensor] = {}
-        for path, site in self.sites.items():
-            result[path] = on if site.pattern == "per_feature" else on.new_ones(on.shape[0], site.rank)
-        return result
+        """Return the oracle's importance of every piece on every input."""
+        return {path: site.on(inputs) for path, site in self.sites.items()}
+
+
+def feature_on(inputs: Float[Tensor, "batch n_features"]) -> Float[Tensor, "batch n_features"]:
+    """A piece that is needed exactly when its feature is on."""
+    return (inputs != 0).to(inputs.dtype)
+
+
+def any_on(rank: int) -> Callable[[Tensor], Tensor]:
+    """A map of this rank, all of which every input with a feature on needs."""
+    return lambda inputs: (inputs != 0).any(-1, keepdim=True).to(inputs.dtype).expand(-1, rank)
+
+
+def answered(module: nn.Module, clearly: float = 0.5) -> Callable[[Tensor], Tensor]:
+    """A piece that is needed exactly when the model answers its feature.
+
+    In superposition a layer that reads the hidden vector cannot tell which features made it: two features can sum to a third
+    one's direction, and the target itself then answers the third. Answers between 0 and `clearly` say nothing, since ablating
+    a weak one costs little.
+    """
+
+    def needed(inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            answer = module(inputs)
+        return torch.where(answer > clearly, 1.0, torch.where(answer == 0, 0.0, torch.nan))
+
+    return needed

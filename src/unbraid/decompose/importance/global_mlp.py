@@ -44,6 +44,8 @@ class GlobalMLP(ImportanceFunction):
             UserError: The sites see inputs of different leading shapes, so that they cannot be concatenated.
         """
         if len({inputs[path].shape[:-1] for path in self.paths}) > 1:
-            raise UserError("The importance function 'global-mlp' needs sites that see the same positions.", "Use importance.kind=layerwise-mlp.")
+            raise UserError(
+                "The importance function 'global-mlp' needs sites that see the same positions.", "Use importance.kind=layerwise-mlp."
+            )
         logits = self.mlp(torch.cat([inputs[path] for path in self.paths], dim=-1))
         return dict(zip(self.paths, logits.split(self.sizes, dim=-1), strict=True))

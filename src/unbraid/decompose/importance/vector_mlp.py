@@ -48,7 +48,9 @@ class VectorMLP(ImportanceFunction):
     def __init__(self, model: DecomposedModel, hidden: int, generator: torch.Generator) -> None:
         super().__init__()
         self.paths = list(model.sites)
-        self.mlps = nn.ModuleList([_VectorMLPs(site.weight.shape[0], model.C[path], hidden, generator) for path, site in model.sites.items()])
+        self.mlps = nn.ModuleList(
+            [_VectorMLPs(site.weight.shape[0], model.C[path], hidden, generator) for path, site in model.sites.items()]
+        )
 
     def forward(self, inputs: Mapping[str, Tensor], activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return each site's logits."""

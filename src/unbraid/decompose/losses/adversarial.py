@@ -43,6 +43,9 @@ class Adversarial(Loss):
         fixed = {path: g.detach() for path, g in step.importances.lower.items()}
         start = random_sources(fixed, self.config.scope, step.streams["adversary"])
         worst = projected_ascent(
-            lambda values: step.distance(masks_from(fixed, as_sources(values, fixed))), start, self.config.ascent_steps, self.config.step_size
+            lambda values: step.distance(masks_from(fixed, as_sources(values, fixed))),
+            start,
+            self.config.ascent_steps,
+            self.config.step_size,
         )
         return step.distance(masks_from(step.importances.lower, as_sources(worst, fixed)))

@@ -19,7 +19,9 @@ class ResidualMLP1(ResidualMLP):
     d_mlp: int = 50
     n_layers: int = 1
 
-    summary: ClassVar[str] = "100 sparse features computed by 50 neurons: 100 reading pieces, one writing map of rank 50 that every input needs"
+    summary: ClassVar[str] = (
+        "100 sparse features computed by 50 neurons: 100 reading pieces, one writing map of rank 50 that every input needs"
+    )
     lesson: ClassVar[str] = "a layer can compute more features than it has neurons; neurons are not its parts"
     sites: ClassVar[tuple[str, ...]] = ("blocks.*.mlp_*",)
     recipe: ClassVar[Mapping[str, Any]] = {}

@@ -18,7 +18,9 @@ class TMS4010ID(TMS):
     d_hidden: int = 10
     identity: bool = True
 
-    summary: ClassVar[str] = "40 sparse features in 10 dimensions: 40 rank-one pieces per layer, and a rank-10 identity that every input needs"
+    summary: ClassVar[str] = (
+        "40 sparse features in 10 dimensions: 40 rank-one pieces per layer, and a rank-10 identity that every input needs"
+    )
     lesson: ClassVar[str] = "a map that merely moves information has full rank and is always on; it must not be split by feature"
     sites: ClassVar[tuple[str, ...]] = ("linear1", "hidden", "linear2")
     identity_error_bar: ClassVar[int] = 2

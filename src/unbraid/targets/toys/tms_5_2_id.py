@@ -22,4 +22,14 @@ class TMS52ID(TMS):
     lesson: ClassVar[str] = "a map that merely moves information has full rank and is always on; it must not be split by feature"
     sites: ClassVar[tuple[str, ...]] = ("linear1", "hidden", "linear2")
     identity_error_bar: ClassVar[int] = 0
-    recipe: ClassVar[Mapping[str, Any]] = {}
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "steps": 1500,
+        "batch_size": 1024,
+        "components": 40,
+        "importance": {"kind": "layerwise-mlp", "hidden": 64},
+        "losses": {
+            "stochastic": {"routing": "subset"},
+            "minimality": {"coefficient": 8e-4},
+        },
+        "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
+    }

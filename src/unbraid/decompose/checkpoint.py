@@ -1,0 +1,111 @@
+"""What is saved, so that a killed run goes on to the same bits? Everything between two steps, as safetensors and JSON."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from unbraid.core.devices import cpu_seconds
+from unbraid.core.errors import UserError
+from unbraid.core.storage import check_manifest, disk_errors, read_json, whole_folder, write_json
+from unbraid.decompose.training import Training
+
+_TENSORS, _FACTS = "tensors.safetensors", "facts.json"
+
+
+def save_state(training: Training, folder: Path, fingerprint: str) -> Path:
+    """Save a run's state as `folder/step-N`, whole or not at all, and then drop the older ones.
+
+    Raises:
+        UserError: The disk is full or the folder cannot be written; older states are left as they are.
+    """
+    path = folder / f"step-{training.step:09d}"
+    older = list(folder.glob("step-*")) if folder.exists() else []
+    kept = f"The last whole state is {older[-1].name}." if older else "No earlier state exists."
+    with disk_errors(path, kept), whole_folder(path) as temporary:
+        save_file(_tensors(training), temporary / _TENSORS)
+        facts = {
+            "step": training.step,
+            "fingerprint": fingerprint,
+            "seed": training.streams.seed,
+            "cpu_seconds": training.cpu_seconds + cpu_seconds(),
+        }
+        write_json(temporary / _FACTS, facts)
+    for old in older:
+        if old != path:
+            shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def latest_state(folder: Path) -> Path | None:
+    """Return the newest whole state of a run; one that is damaged is an error, not skipped in silence."""
+    states = sorted(folder.glob("step-*")) if folder.exists() else []
+    if not states:
+        return None
+    check_manifest(states[-1], "saved state")
+    return states[-1]
+
+
+def load_state(training: Training, path: Path, fingerprint: str) -> None:
+    """Put a prepared run to where the saved one stood.
+
+    Raises:
+        UserError: The state is damaged, or belongs to another target or seed, or to other settings.
+    """
+    check_manifest(path, "saved state")
+    facts = read_json(path / _FACTS)
+    if facts["fingerprint"] != fingerprint:
+        raise UserError(
+            f"{str(path)!r} was saved for another target: its weights' fingerprint is {facts['fingerprint']}, not {fingerprint}.",
+            "Resume with the target it was made from.",
+        )
+    tensors = load_file(path / _TENSORS)
+    try:
+        _restore(training, tensors)
+    except (RuntimeError, KeyError) as error:
+        raise UserError(
+            f"{str(path)!r} was saved under other settings: {' '.join(str(error).split())}", "Resume with the run's own config.yaml."
+        ) from None
+    training.step = int(facts["step"])
+    training.cpu_seconds = float(facts["cpu_seconds"])
+
+
+def _tensors(training: Training) -> dict[str, Tensor]:
+    parts: dict[str, Mapping[str, Any]] = {
+        "model": training.model.state_dict(),
+        "importance": training.function.state_dict(),
+        "losses": training.losses.state_dict(),
+        "streams": training.streams.state(),
+        "optimizer": _optimizer_tensors(training.optimizer),
+    }
+    return {
+        f"{part}:{name}": tensor.detach().cpu().clone().contiguous() for part, tensors in parts.items() for name, tensor in tensors.items()
+    }
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+
+
+def _restore(training: Training, tensors: Mapping[str, Tensor]) -> None:
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        part, _, name = key.partition(":")
+        parts.setdefault(part, {})[name] = tensor
+    training.model.load_state_dict(parts["model"])
+    training.function.load_state_dict(parts["importance"])
+    training.losses.load_state_dict(parts.get("losses", {}))
+    training.streams.restore(parts.get("streams", {}))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in parts.get("optimizer", {}).items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    whole = training.optimizer.state_dict()
+    training.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})

@@ -1,0 +1,150 @@
+"""How is the scorecard measured? The same questions are put to the decomposition, to the planted truth and to the nulls."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from unbraid.core.seeds import Streams
+from unbraid.core.statistics import Estimate, bootstrap_mean
+from unbraid.decompose.bars import bars_for
+from unbraid.decompose.config import DecomposeConfig
+from unbraid.decompose.evaluate import adversarial_ladder, reconstruction
+from unbraid.decompose.recovery import co_active_error, column_match, dense_error, identity_error, matching, piece_cosine, two_ends_share
+from unbraid.decompose.result import ALIVE_THRESHOLD, Decomposition
+from unbraid.decompose.scorecard import Line, Scorecard
+from unbraid.decompose.subject import Subject, learned, oracle, shuffled, untrained, zeroed
+from unbraid.targets.data import Batch, move
+from unbraid.targets.target import Target
+from unbraid.targets.truth import Truth
+
+
+@dataclass
+class Measured:
+    """What was measured on one subject: metric → values over batches (one value for what is exact), and the spectrum."""
+
+    values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    spectrum: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    def mean(self, key: str) -> float | None:
+        """Return a metric's mean, or None where it was not measured."""
+        values = self.values.get(key)
+        return sum(values) / len(values) if values else None
+
+
+def score(decomposition: Decomposition) -> Scorecard:
+    """Measure the decomposition, the planted truth and the nulls on the same fresh batches, and set the bars."""
+    target, config = decomposition.target, decomposition.config
+    subject = learned(decomposition.model, decomposition.function)
+    result = measure(subject, target, config, ladder=True)
+    start = measure(untrained(target, config), target, config, ladder=False)
+    nulls = {
+        "untrained": start,
+        "shuffled": measure(shuffled(subject, config.seed), target, config, ladder=False),
+        "zero": measure(zeroed(subject), target, config, ladder=False),
+    }
+    truth = None if target.truth is None else measure(oracle(target, target.truth), target, config, ladder=True)
+    bars = bars_for(target, {key: truth.mean(key) for key in truth.values} if truth else {}, result)
+    lines = tuple(
+        Line(
+            key=bar.key,
+            title=bar.title,
+            group=bar.group,
+            value=_estimate(result.values[bar.key]),
+            bar=bar.bar,
+            nulls={name: value for name, null in nulls.items() if (value := null.mean(bar.key)) is not None},
+            oracle=truth.mean(bar.key) if truth else None,
+            note=bar.note,
+        )
+        for bar in bars
+        if bar.key in result.values
+    )
+    spectrum = {path: values.sort(descending=True).values.tolist() for path, values in result.spectrum.items()}
+    return Scorecard(target.name, config.seed, decomposition.step, lines, spectrum, target.truth is not None)
+
+
+def _estimate(values: list[float]) -> Estimate:
+    return bootstrap_mean(values)
+
+
+def measure(subject: Subject, target: Target, config: DecomposeConfig, ladder: bool) -> Measured:
+    """Measure one subject on fresh batches and, where the truth is known, on the probes."""
+    settings, device = config.evaluation, torch.device(config.device)
+    streams = Streams(config.seed, device)
+    measured = Measured()
+    highest: dict[str, Tensor] = {}
+    for index in range(settings.batches):
+        clean = subject.model.clean(move(target.data.batch(index, settings.batch_size, streams["evaluation"]), device))
+        for name, value in reconstruction(subject, clean, target.behaviour, streams["evaluation-masks"]).items():
+            measured.values[name].append(value)
+        budgets = settings.adversary_steps if ladder and index < settings.ladder_batches else settings.adversary_steps[:1]
+        lost = adversarial_ladder(subject, clean, target.behaviour, streams["evaluation-adversary"], budgets, settings.adversary_step_size)
+        for steps, value in lost.items():
+            measured.values[f"pgd_{steps}"].append(value)
+        with torch.no_grad():
+            _count(measured, subject.importance(clean), highest, settings.batches)
+    first = f"pgd_{settings.adversary_steps[0]}"
+    measured.values["pgd_ratio"] = [p / max(s, 1e-12) for p, s in zip(measured.values[first], measured.values["stoch_masked"], strict=True)]
+    alive = {path: value > ALIVE_THRESHOLD for path, value in highest.items()}
+    for path, mask in alive.items():
+        measured.values[f"alive/{path}"] = [float(mask.sum())]
+    with torch.no_grad():
+        shares = [float(site.delta().square().sum() / site.weight.square().sum()) for site in subject.model.sites.values()]
+        measured.values["faithfulness"] = [sum(shares) / len(shares)]
+        if target.truth is not None:
+            _compare(measured, subject, target.truth, alive, device)
+    return measured
+
+
+def _count(measured: Measured, importance: Mapping[str, Tensor], highest: dict[str, Tensor], batches: int) -> None:
+    """Add one batch to L0, the highest importances and the spectrum."""
+    for path, g in importance.items():
+        flat = g.flatten(0, -2)
+        measured.values[f"l0/{path}"].append(float((flat > ALIVE_THRESHOLD).float().sum(-1).mean()))
+        top = flat.max(0).values
+        highest[path] = torch.maximum(highest[path], top) if path in highest else top
+        measured.spectrum[path] = measured.spectrum.get(path, torch.zeros_like(top)) + flat.mean(0) / batches
+
+
+def _compare(measured: Measured, subject: Subject, truth: Truth, alive: Mapping[str, Tensor], device: torch.device) -> None:
+    """Compare importances on the probes, and the pieces themselves, with the planted truth."""
+    one_hot = _probe(subject, truth.one_hot, device)
+    together = _probe(subject, truth.co_active, device)
+    identity, dense, co_active, decided = 0, 0, [], []
+    cosines: dict[str, list[float]] = {"mmcs": [], "ml2r": [], "piece_cosine": []}
+    for path, site in truth.sites.items():
+        alone, several = one_hot[path], together[path]
+        decided.append(two_ends_share(alone))
+        if site.pattern == "always_on":
+            dense += dense_error(torch.cat([alone, several]), site.rank, truth.tolerance)
+            continue
+        identity += identity_error(alone, truth.tolerance)
+        own = matching(_padded(alone, site.rank))
+        co_active.append(co_active_error(several, site.needed(truth.co_active), own, truth.tolerance))
+        V, U = (factor.detach().cpu() for factor in subject.model.sites[path].factors.views())
+        mmcs, ml2r = column_match(V, U, site, alive[path].cpu())
+        for key, value in (("mmcs", mmcs), ("ml2r", ml2r), ("piece_cosine", piece_cosine(V, U, site, alive[path].cpu()))):
+            cosines[key].append(value)
+    measured.values["identity_error"] = [float(identity)]
+    if any(site.pattern == "always_on" for site in truth.sites.values()):
+        measured.values["dense_error"] = [float(dense)]
+    measured.values["co_active_error"] = [sum(co_active) / len(co_active)]
+    measured.values["decided"] = [sum(decided) / len(decided)]
+    measured.values["mmcs"] = [min(cosines["mmcs"])]
+    measured.values["ml2r"] = [max(cosines["ml2r"], key=lambda value: abs(value - 1))]
+    measured.values["piece_cosine"] = [min(cosines["piece_cosine"])]
+
+
+def _probe(subject: Subject, inputs: Batch, device: torch.device) -> dict[str, Tensor]:
+    clean = subject.model.clean(move(inputs, device))
+    return {path: g.cpu() for path, g in subject.importance(clean).items()}
+
+
+def _padded(importance: Tensor, n: int) -> Tensor:
+    """Add columns that are never on, so that every probe can have one of its own."""
+    missing = n - importance.shape[1]
+    return importance if missing <= 0 else torch.cat([importance, importance.new_zeros(len(importance), missing)], dim=1)
