@@ -18,7 +18,7 @@ C = TypeVar("C", bound="Config")
 class Config(BaseModel):
     """A frozen group of settings; an unknown key is an error that names the closest known one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="constants", use_attribute_docstrings=True)
 
     @classmethod
     def parse(cls: type[C], tree: Mapping[str, Any], source: str = "the configuration") -> C:
@@ -92,6 +92,8 @@ def read_yaml(path: Path) -> Tree:
         tree: object = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"There is no file {str(path)!r}.", "Write one with: unbraid config show NAME > my.yaml") from None
+    except OSError as error:
+        raise UserError(f"{str(path)!r} cannot be read: {error.strerror}.", "Give a YAML file of settings.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(
             f"{str(path)!r} is not YAML: {' '.join(str(error).split())}.", "Mend the file, or start from: unbraid config show NAME"

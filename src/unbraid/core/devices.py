@@ -9,7 +9,12 @@ import resource
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from unbraid.core.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 # glibc's mallopt parameters (malloc.h). Keeping freed blocks saves the page faults of re-mapping large temporaries each step.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -40,6 +45,25 @@ def use_threads(threads: int) -> None:
 
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device of this name.
+
+    Raises:
+        UserError: The name is not a device's, or the device is not there.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"There is no device {name!r} here: {reason}.", "Use cpu, or a device that torch sees: cuda, cuda:1, mps."
+        ) from None
+    return device
 
 
 def cpu_seconds() -> float:

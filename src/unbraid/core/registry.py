@@ -16,6 +16,7 @@ from unbraid.core.config import Config, describe
 from unbraid.core.errors import UserError, unknown
 
 C = TypeVar("C", bound=Config)
+K = TypeVar("K", bound=Config)
 
 
 class Registry(Generic[C]):
@@ -32,9 +33,9 @@ class Registry(Generic[C]):
         self._kinds: dict[str, type[C]] = {}
         self._discovered = False
 
-    def register(self, cls: type[C]) -> type[C]:
+    def register(self, cls: type[K]) -> type[K]:
         """Class decorator: file `cls` under the default of its `kind` field."""
-        self._kinds[str(cls.model_fields["kind"].default)] = cls
+        self._kinds[str(cls.model_fields["kind"].default)] = cast("type[C]", cls)
         return cls
 
     def kinds(self) -> dict[str, type[C]]:
@@ -42,8 +43,12 @@ class Registry(Generic[C]):
         if not self._discovered:
             self._discovered = True
             package = importlib.import_module(self.package)
-            for module in pkgutil.iter_modules(package.__path__):
-                importlib.import_module(f"{self.package}.{module.name}")
+            try:
+                for module in pkgutil.iter_modules(package.__path__):
+                    importlib.import_module(f"{self.package}.{module.name}")
+            except BaseException:
+                self._discovered = False  # or the next call would take the kinds so far for all of them
+                raise
         return self._kinds
 
     def get(self, kind: str) -> type[C]:
@@ -54,7 +59,8 @@ class Registry(Generic[C]):
         """
         kinds = self.kinds()
         if kind not in kinds:
-            raise unknown(self.noun, kind, kinds)
+            error = unknown(self.noun, kind, kinds)
+            raise UserError(error.what, f"{error.fix} One of your own is loaded by --plugins DIR.")
         return kinds[kind]
 
     def parse(self, value: object, default_kind: str | None = None) -> C:
@@ -89,6 +95,19 @@ def _explain(error: ValueError, model: type[BaseModel]) -> str:
     return describe(error, model) if isinstance(error, ValidationError) else str(error)
 
 
+def _is_loaded(path: Path) -> bool:
+    return any(
+        getattr(module, "__file__", None) == str(path) for name, module in list(sys.modules.items()) if name.startswith("unbraid_plugin_")
+    )
+
+
+def _free_name(name: str) -> str:
+    """Tell files of one name in two folders apart."""
+    if name not in sys.modules:
+        return name
+    return next(f"{name}_{n}" for n in range(2, 1000) if f"{name}_{n}" not in sys.modules)
+
+
 def load_plugins(folder: Path) -> list[str]:
     """Import every Python file of a folder, so that the losses, toys and importance functions in it can be named.
 
@@ -104,16 +123,16 @@ def load_plugins(folder: Path) -> list[str]:
             "Give a folder of Python files that register a loss, a toy or an importance function.",
         )
     loaded: list[str] = []
-    for path in sorted(folder.glob("*.py")):
-        name = f"unbraid_plugin_{path.stem}"
+    for path in sorted(folder.resolve().glob("*.py")):
+        name = _free_name(f"unbraid_plugin_{path.stem}")
         spec = importlib.util.spec_from_file_location(name, path)
-        if name in sys.modules or spec is None or spec.loader is None:
+        if spec is None or spec.loader is None or _is_loaded(path):
             continue
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError) as error:
+        except (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError, LookupError, RuntimeError, OSError) as error:
             del sys.modules[name]
             raise UserError(
                 f"The plugin {str(path)!r} cannot be imported: {type(error).__name__}: {error}.",

@@ -10,6 +10,13 @@ def linear(progress: float, start: float, end: float, until: float = 1.0) -> flo
     return start + (end - start) * min(1.0, progress / until)
 
 
+def geometric(progress: float, begin: float, end: float, final_share: float) -> float:
+    """Stay at 1 until `begin`, fall by a constant ratio per step to `final_share` at `end`, then stay."""
+    if progress <= begin:
+        return 1.0
+    return final_share ** min(1.0, (progress - begin) / (end - begin))
+
+
 def cosine(progress: float, final_share: float = 0.0, warmup_share: float = 0.0) -> float:
     """Return the learning rate's factor: linear from 0 to 1 over `warmup_share`, then half a cosine down to `final_share`."""
     if progress < warmup_share:

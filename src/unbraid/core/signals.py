@@ -15,6 +15,7 @@ class StopRequest:
         self._previous: dict[signal.Signals, object] = {}
 
     def __call__(self) -> bool:
+        """Whether a signal has come."""
         return self.signal is not None
 
     def __enter__(self) -> StopRequest:

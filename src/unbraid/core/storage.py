@@ -9,12 +9,15 @@ import errno
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
+
+from safetensors import SafetensorError
 
 from unbraid.core.errors import UserError
 
@@ -22,7 +25,7 @@ MANIFEST = "manifest.json"
 
 
 @contextmanager
-def disk_errors(path: Path, kept: str) -> Iterator[None]:
+def disk_errors(path: Path, kept: str) -> Generator[None]:
     """Turn a full disk or a missing permission into a message that says what is still whole.
 
     Args:
@@ -31,9 +34,12 @@ def disk_errors(path: Path, kept: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk is full" if full else (error.strerror or str(error))
+    except (OSError, SafetensorError) as error:
+        # safetensors reports what the system said only as text: "… (os error 28)".
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        full = number in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else os.strerror(number) if number else str(error)
         raise UserError(
             f"Could not write {str(path)!r}: {reason}. {kept}", "Make room or choose another folder, and go on with --resume."
         ) from error
@@ -42,9 +48,7 @@ def disk_errors(path: Path, kept: str) -> Iterator[None]:
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file beside its place and move it there, so that a reader sees the old one or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _beside(path)
     try:
         write(temporary)
         with temporary.open("rb") as file:
@@ -52,6 +56,18 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """Name a hidden place beside `path`; what is made there has the permissions of any new file."""
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}"
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writes that were killed have left in a folder."""
+    for left in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}", left.name):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -75,18 +91,22 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: The file is missing or not JSON.
     """
     try:
-        return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+        tree: object = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"There is no {str(path)!r}.", "Check the path, or make the run again.") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise UserError(f"{str(path)!r} is damaged.", "Take the folder from a copy, or make the run again.") from None
+        tree = None
+    if not isinstance(tree, dict):
+        raise UserError(f"{str(path)!r} is damaged.", "Take the folder from a copy, or make the run again.")
+    return cast("dict[str, Any]", tree)
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path) -> Generator[Path]:
     """Give a temporary folder to fill; on success it gets a manifest and takes the place of `path`, otherwise it vanishes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = _beside(path)
+    temporary.mkdir()
     try:
         yield temporary
         write_manifest(temporary, sorted(file.name for file in temporary.iterdir()))

@@ -65,6 +65,10 @@ def load_state(training: Training, path: Path, fingerprint: str) -> None:
             f"{str(path)!r} was saved for another target: its weights' fingerprint is {facts['fingerprint']}, not {fingerprint}.",
             "Resume with the target it was made from.",
         )
+    if facts["seed"] != training.streams.seed:
+        raise UserError(
+            f"{str(path)!r} was saved with seed {facts['seed']}, not {training.streams.seed}.", "Resume with the run's own config.yaml."
+        )
     tensors = load_file(path / _TENSORS)
     try:
         _restore(training, tensors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -10,7 +11,14 @@ from torch import Tensor, nn
 
 from unbraid.core.config import Config
 from unbraid.core.registry import Registry
-from unbraid.decompose.model import DecomposedModel
+
+
+@dataclass(frozen=True)
+class SiteShape:
+    """What an importance function must know of a site: the width of its input and its number of subcomponents."""
+
+    d_in: int
+    C: int
 
 
 class ImportanceFunction(nn.Module):
@@ -33,8 +41,8 @@ class ImportanceConfig(Config):
 
     kind: str
 
-    def build(self, model: DecomposedModel, generator: torch.Generator) -> ImportanceFunction:
-        """Return the function with freshly drawn weights."""
+    def build(self, sites: Mapping[str, SiteShape], generator: torch.Generator) -> ImportanceFunction:
+        """Return the function of these sites with freshly drawn weights."""
         raise NotImplementedError
 
 

@@ -11,8 +11,7 @@ from torch import Tensor
 from unbraid.core.errors import UserError
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.step import Step, importances_of
-from unbraid.decompose.training import Training, clip_gradients, each_loss, set_learning_rates, warm_up
-from unbraid.targets.data import move
+from unbraid.decompose.training import Training, clip_gradients, each_loss, sample, set_learning_rates, warm_up
 from unbraid.targets.target import Target
 
 
@@ -41,12 +40,12 @@ def train(training: Training, target: Target, config: DecomposeConfig, watch: Wa
         warm_up(training, config.warmup)
     for step in range(training.step, config.steps):
         progress = step / config.steps
-        batch = move(target.data.batch(step, config.batch_size, training.streams["data"]), training.streams.device)
+        batch, weights = sample(training, target, config)
         clean = training.model.clean(batch)
         importances = importances_of(training.model, training.function, clean)
-        now = Step(training.model, clean, importances, target.behaviour, progress, training.streams)
+        now = Step(training.model, clean, importances, target.behaviour, progress, training.streams, weights, config.batch_size)
         values = {name: loss(now) for name, loss in each_loss(training)}
-        total = torch.stack([loss.coefficient * values[name] for name, loss in each_loss(training)]).sum()
+        total = torch.stack([config.losses[name].weight(progress) * value for name, value in values.items()]).sum()
 
         training.optimizer.zero_grad()
         total.backward()
@@ -78,6 +77,7 @@ def _metrics(step: Step, total: Tensor, values: dict[str, Tensor]) -> dict[str, 
             "Lower the learning rate, or set optimizer.factors.clip=1.0; the last saved state is whole.",
         )
     for path, g in step.importances.lower.items():
-        result[f"train/l0/{path}"] = float((g > 0.1).float().sum(-1).mean())
+        count = (g > 0.1).float().sum(-1)
+        result[f"train/l0/{path}"] = float(count.mean() if step.weights is None else (count * step.weights).sum())
     result["train/l0"] = sum(value for name, value in result.items() if name.startswith("train/l0/"))
     return result

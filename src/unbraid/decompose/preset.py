@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from unbraid.core.config import Tree, merge, parse_override
-from unbraid.core.errors import unknown
+from unbraid.core.errors import UserError, unknown
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.targets.toy import find_toy, toys
 
@@ -45,23 +45,44 @@ def preset(name: str, **changes: Any) -> DecomposeConfig:
     return DecomposeConfig.parse(merge(preset_tree(name), changes), f"preset {name!r}")
 
 
-def resolve(target: str, base: str | None = None, file: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()) -> DecomposeConfig:
+def resolve(
+    target: str | None = None, base: str | None = None, file: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
+) -> DecomposeConfig:
     """Lay settings over each other: preset or the toy's recipe, then a YAML file's, then `--set` overrides.
 
+    A file that holds every setting, as `config show` and a run folder have it, stands alone: no recipe lies under it.
+
     Args:
-        target: A toy's name.
+        target: A toy's name; None takes the one that the file names, or leaves the target open when there is a preset.
         base: A preset to start from; the toy's own recipe when None.
         file: Settings read from a YAML file.
         overrides: Texts like "losses.minimality.coefficient=1e-3".
 
     Raises:
-        UserError: A name or key is unknown, or a value is not allowed.
+        UserError: A name or key is unknown, a value is not allowed, or the file is for another target.
     """
-    toy = find_toy(target)
-    tree = merge({"target": toy.tree()}, preset_tree(base or target))
-    tree = merge(tree, file or {})
+    file = dict(file or {})
+    name = target or _kind(file)
+    whole = set(DecomposeConfig.model_fields) <= set(file)
+    if whole and base is not None:
+        raise UserError(f"The file holds every setting, so the preset {base!r} would change nothing.", "Give one of the two.")
+    start = base or name
+    if start is None:
+        raise UserError("No target was named.", "Name one, for example tms-5-2. List them: unbraid targets list")
+    known = {} if name is None else {"target": find_toy(name).tree()}
+    tree = merge(known, {} if whole else preset_tree(start))
+    tree = merge(tree, {key: value for key, value in file.items() if key != "target" or value is not None})
     for text in overrides:
         tree = merge(tree, parse_override(text))
+    if _kind(tree) != name:
+        raise UserError(f"The settings are for the target {_kind(tree)!r}, not for {name!r}.", "Name the same target in both places.")
     # The knobs of the toy are checked here, so that a wrong one is named at once and the defaults stand in the file.
-    tree["target"] = toys.get(tree["target"].get("kind", target)).parse(tree["target"], "target").tree()
+    if name is not None:
+        tree["target"] = toys.get(name).parse(tree["target"], "target").tree()
     return DecomposeConfig.parse(tree)
+
+
+def _kind(tree: Mapping[str, Any]) -> str | None:
+    """Return the name of the target that settings are for."""
+    target = tree.get("target")
+    return str(target["kind"]) if isinstance(target, Mapping) and "kind" in target else None

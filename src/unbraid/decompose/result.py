@@ -27,13 +27,13 @@ from unbraid.decompose.step import importances_of
 from unbraid.decompose.training import build
 from unbraid.targets.data import Batch, move
 from unbraid.targets.target import Target
-from unbraid.targets.toy import toys
+from unbraid.targets.toy import save_weights, toys
 
 if TYPE_CHECKING:
     from unbraid.decompose.scorecard import Scorecard
 
 ALIVE_THRESHOLD = 0.1
-MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.yaml"
+MODEL_FILE, CONFIG_FILE, TARGET_FILE = "model.safetensors", "config.yaml", "target.safetensors"
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Decomposition:
                 "fingerprint": self.target.fingerprint(),
                 "sites": list(self.model.sites),
             }
-            write_manifest(folder, [CONFIG_FILE, MODEL_FILE], **facts)
+            write_manifest(folder, [CONFIG_FILE, MODEL_FILE, *save_target(self.target, folder)], **facts)
         return folder
 
     @classmethod
@@ -215,8 +215,16 @@ class Decomposition:
         )
 
 
+def save_target(target: Target, folder: Path) -> list[str]:
+    """Keep the weights of a target that settings can rebuild, so that its folder needs nothing else; return the names of the files."""
+    if target.source is None:
+        return []
+    write_atomically(folder / TARGET_FILE, lambda path: save_weights(target.module, path))
+    return [TARGET_FILE]
+
+
 def target_of(config: DecomposeConfig, folder: Path) -> Target:
-    """Rebuild the bundled target that a run's settings name.
+    """Rebuild the target that a run's settings name, with the weights that the run was made on.
 
     Raises:
         UserError: The run was made on a module given in Python.
@@ -226,4 +234,6 @@ def target_of(config: DecomposeConfig, folder: Path) -> Target:
             f"The run {str(folder)!r} was made on a model given in Python.",
             "Load it with unbraid.Decomposition.from_pretrained(folder, target=...).",
         )
-    return toys.get(str(config.target.get("kind"))).parse(config.target, str(folder)).target()
+    toy = toys.get(str(config.target.get("kind"))).parse(config.target, str(folder))
+    weights = folder / TARGET_FILE
+    return toy.target(weights if weights.exists() else None)

@@ -11,11 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from unbraid.core.statistics import Estimate
+
+WIDE = 148
+"""Terminal columns from which on the whole table fits."""
 
 NULLS = {
     "untrained": "the factors and importance function that training started from",
@@ -154,9 +158,13 @@ class Scorecard:
             "verdict": self.verdict(),
         }
 
-    def summary(self) -> Group:
-        """Return the table and the verdict for the terminal."""
-        table = Table(title=f"Scorecard: {self.target}, seed {self.seed}, step {self.step}", title_justify="left")
+    def summary(self, width: int = WIDE) -> Group:
+        """Return the table and the verdict for the terminal; one narrower than `WIDE` columns has no room for intervals and nulls."""
+        title = f"Scorecard: {self.target}, seed {self.seed}, step {self.step}"
+        if width < WIDE:
+            hint = Text(f"Intervals and nulls are in the report, in scorecard.json and on terminals of {WIDE} columns.", "dim")
+            return Group(self._narrow(title), hint, *(Text(text) for text in self.verdict()))
+        table = Table(title=title, title_justify="left")
         for name, justify in (
             ("", "left"),
             ("line", "left"),
@@ -172,9 +180,19 @@ class Scorecard:
             table.add_row(*_cells(line), *(_number(line.nulls.get(null)) for null in NULLS))
         return Group(table, *(Text(text) for text in self.verdict()))
 
+    def _narrow(self, title: str) -> Table:
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for name, justify in (("", "left"), ("line", "left"), ("value", "right"), ("bar", "right"), ("oracle", "right")):
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        for line in self.lines:
+            mark, name, value, _, bar, oracle = _cells(line)
+            table.add_row(mark, name, value, bar, oracle)
+        return table
+
     def show(self) -> None:
         """Show the table on the terminal or in the notebook."""
-        Console().print(self.summary())
+        console = Console()
+        console.print(self.summary(console.width))
 
 
 def _cells(line: Line) -> list[Text | str]:

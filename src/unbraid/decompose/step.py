@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from unbraid.core.config import Config
 from unbraid.core.registry import Registry
+from unbraid.core.schedules import geometric
 from unbraid.core.seeds import Streams
+from unbraid.decompose.columns import elementwise
 from unbraid.decompose.importance_function import ImportanceFunction
 from unbraid.decompose.masks import Masks, Sampling, Source, draw_sources
 from unbraid.decompose.model import Clean, DecomposedModel
@@ -34,11 +37,7 @@ class Importances:
 def importances_of(model: DecomposedModel, function: ImportanceFunction, clean: Clean) -> Importances:
     """Evaluate the importance function on a clean pass."""
     logits = function(clean.inputs, _OnDemand(model, clean))
-    lower: dict[str, Tensor] = {}
-    upper: dict[str, Tensor] = {}
-    for path in model.sites:
-        lower[path], upper[path] = leaky_hard(logits[path])
-    return Importances(lower, upper)
+    return Importances(*elementwise(leaky_hard, {path: logits[path] for path in model.sites}))
 
 
 class _OnDemand(Mapping[str, Tensor]):
@@ -68,6 +67,8 @@ class Step:
         behaviour: How far two outputs are apart.
         progress: Share of the run that is done, in [0, 1].
         streams: The run's random streams.
+        weights: The share of the batch that each position stands for; None for equal shares.
+        size: How many inputs the batch stands for; None for as many as it has.
     """
 
     model: DecomposedModel
@@ -76,6 +77,8 @@ class Step:
     behaviour: Behaviour
     progress: float
     streams: Streams
+    weights: Tensor | None = None
+    size: int | None = None
     _drawn: dict[str, dict[str, Source]] = field(default_factory=dict[str, dict[str, Source]])
 
     def sources(self, sampling: Sampling) -> dict[str, Source]:
@@ -84,19 +87,25 @@ class Step:
             self._drawn[sampling] = draw_sources(self.importances.lower, self.streams["masks"], sampling)
         return self._drawn[sampling]
 
+    @property
+    def positions(self) -> int:
+        """How many positions the batch stands for."""
+        output = self.clean.output
+        return self.size or output.numel() // output.shape[-1]
+
     def distance(self, masks: Masks) -> Tensor:
         """Return how far the masked output is from the target's own."""
-        return self.behaviour.distance(self.clean.output, self.model.masked(self.clean, masks))
+        return self.behaviour.distance(self.clean.output, self.model.masked(self.clean, masks), self.weights)
 
 
 class Loss(torch.nn.Module):
     """A term of the objective; what it remembers between steps are buffers, so that a checkpoint holds it.
 
     Attributes:
-        coefficient: Its weight in the total.
+        needs_every_input: Whether the term keeps something per input of the batch, so that equal inputs may not share one.
     """
 
-    coefficient: float
+    needs_every_input: bool = False
 
     def forward(self, step: Step) -> Tensor:
         """Return the unweighted value, a scalar."""
@@ -106,12 +115,29 @@ class Loss(torch.nn.Module):
         """Run once the gradients of the step are known (a persistent adversary moves here)."""
 
 
+class DecayConfig(Config):
+    """A coefficient that falls by a constant ratio per step over part of the run."""
+
+    begin: float = Field(ge=0, lt=1)
+    """Share of the run after which it falls."""
+    end: float = Field(gt=0, le=1)
+    """Share of the run after which it stays."""
+    final_share: PositiveFloat
+    """What is left of it at the end."""
+
+
 class LossConfig(Config):
     """The settings of a loss; subclasses register under their `kind`."""
 
     kind: str
     coefficient: float = 1.0
     """Weight in the total."""
+    decay: DecayConfig | None = None
+    """How the coefficient falls over the run; null keeps it."""
+
+    def weight(self, progress: float) -> float:
+        """Return the coefficient at this share of the run."""
+        return self.coefficient * (1.0 if self.decay is None else geometric(progress, **self.decay.model_dump()))
 
     def build(self, model: DecomposedModel) -> Loss:
         """Return the term."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from unbraid.core.devices import find_device
 from unbraid.core.schedules import cosine
 from unbraid.core.seeds import Streams
 from unbraid.decompose.config import DecomposeConfig, GroupConfig, WarmupConfig
-from unbraid.decompose.importance_function import ImportanceFunction
+from unbraid.decompose.importance_function import ImportanceFunction, SiteShape
 from unbraid.decompose.losses.faithfulness import model_faithfulness
 from unbraid.decompose.model import DecomposedModel
 from unbraid.decompose.site import Factors
 from unbraid.decompose.step import Loss
+from unbraid.targets.data import Batch, SharesEqual, move
 from unbraid.targets.target import Target
 
 
@@ -48,7 +50,7 @@ def prepare(target: Target, config: DecomposeConfig) -> Training:
         UserError: A setting does not fit the target, or the device is not there.
     """
     model, function = build(target, config)
-    device = torch.device(config.device)
+    device = find_device(config.device)
     model.to(device)
     function.to(device)
     terms = nn.ModuleDict({name: loss.build(model).to(device) for name, loss in config.losses.items()})
@@ -63,7 +65,8 @@ def build(target: Target, config: DecomposeConfig) -> tuple[DecomposedModel, Imp
         for path, site in model.sites.items():
             if isinstance(site.factors, Factors) and _owns(model, path):
                 config.initialisation.fill(site, site.factors, streams["initialisation"])
-    return model, config.importance.build(model, streams["importance"])
+    shapes = {path: SiteShape(site.weight.shape[0], model.C[path]) for path, site in model.sites.items()}
+    return model, config.importance.build(shapes, streams["importance"])
 
 
 def _owns(model: DecomposedModel, path: str) -> bool:
@@ -77,6 +80,16 @@ def _optimizer(model: DecomposedModel, function: ImportanceFunction, config: Dec
     for module, group in ((model, config.optimizer.factors), (function, config.optimizer.importance)):
         groups.append({"params": list(module.parameters()), "lr": group.learning_rate, "weight_decay": group.weight_decay})
     return torch.optim.AdamW(groups, fused=True)
+
+
+def sample(training: Training, target: Target, config: DecomposeConfig) -> tuple[Batch, Tensor | None]:
+    """Draw the next batch, and the weights of its inputs where equal ones stand once; None for equal weights."""
+    generator, device = training.streams["data"], training.streams.device
+    sharing = not any(loss.needs_every_input for _, loss in each_loss(training))
+    if sharing and isinstance(target.data, SharesEqual):
+        weighted = target.data.distinct(training.step, config.batch_size, generator)
+        return move(weighted.inputs, device), weighted.weights.to(device)
+    return move(target.data.batch(training.step, config.batch_size, generator), device), None
 
 
 def set_learning_rates(training: Training, config: DecomposeConfig, progress: float) -> None:

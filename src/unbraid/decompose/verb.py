@@ -6,27 +6,28 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 
 from unbraid.core.config import read_yaml
 from unbraid.core.devices import cpu_seconds, environment, peak_memory_mb, use_threads
 from unbraid.core.errors import UserError
 from unbraid.core.metrics import append_metrics, cut_metrics, read_metrics
 from unbraid.core.signals import StopRequest
-from unbraid.core.storage import disk_errors, write_json, write_text
+from unbraid.core.storage import MANIFEST, disk_errors, sweep, write_json, write_text
 from unbraid.decompose.checkpoint import latest_state, load_state, save_state
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.loop import Watch, train
-from unbraid.decompose.result import CONFIG_FILE, Decomposition, target_of
+from unbraid.decompose.result import CONFIG_FILE, Decomposition, save_target, target_of
 from unbraid.decompose.training import Training, prepare
 from unbraid.targets.target import Target
 
 
 class Stopped(Exception):
-    """A run was asked to stop and has saved its state; `folder` and `step` say where."""
+    """A run was asked to stop and has saved its state; `folder` and `step` say where, `signal` says by what."""
 
-    def __init__(self, folder: Path | None, step: int) -> None:
+    def __init__(self, folder: Path | None, step: int, signal: Signals | None = None) -> None:
         super().__init__(f"stopped at step {step}")
-        self.folder, self.step = folder, step
+        self.folder, self.step, self.signal = folder, step, signal
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def decompose(
     def log(step: int, metrics: dict[str, float]) -> None:
         rows.append({"step": step, **metrics})
         if run is not None:
-            append_metrics(run / "metrics.jsonl", step, metrics)
+            with disk_errors(run / "metrics.jsonl", "The last saved state is whole."):
+                append_metrics(run / "metrics.jsonl", step, metrics)
         if report is not None:
             report(Progress(step, config.steps, metrics, time.monotonic() - started))
 
@@ -97,7 +99,7 @@ def decompose(
     with StopRequest() as stopped:
         finished = train(training, target, config, Watch(log, save, stopped))
     if not finished:
-        raise Stopped(run, training.step)
+        raise Stopped(run, training.step, stopped.signal)
     result = Decomposition(target, config, training.model, training.function, training.step, tuple(rows))
     if run is not None:
         save(training)
@@ -107,15 +109,22 @@ def decompose(
 
 
 def resume_run(folder: Path, target: Target | None = None, report: Report | None = None) -> Decomposition:
-    """Go on with a stopped run, by the settings in its folder.
+    """Go on with a stopped run, by the settings in its folder; a finished one is read back as it is.
 
     Raises:
         UserError: The folder is no run, is damaged, or belongs to another target. See also `decompose`.
     """
     if not (folder / CONFIG_FILE).exists():
         raise UserError(f"{str(folder)!r} is not a run folder: it has no {CONFIG_FILE}.", "Give the folder that unbraid decompose wrote.")
+    if is_finished(folder):
+        return Decomposition.from_pretrained(folder, target)
     config = DecomposeConfig.parse(read_yaml(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
     return decompose(target or target_of(config, folder), config, folder, resume=True, report=report)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run folder holds its product, which is marked as whole last of all."""
+    return (folder / CONFIG_FILE).exists() and (folder / MANIFEST).exists()
 
 
 def _open(run: Path, training: Training, target: Target, config: DecomposeConfig, resume: bool) -> None:
@@ -124,6 +133,8 @@ def _open(run: Path, training: Training, target: Target, config: DecomposeConfig
     if resume:
         if state is not None:
             load_state(training, state, target.fingerprint())
+        for place in (run, run / "state"):
+            sweep(place)
         cut_metrics(run / "metrics.jsonl", training.step)
         return
     if (run / CONFIG_FILE).exists():
@@ -131,6 +142,7 @@ def _open(run: Path, training: Training, target: Target, config: DecomposeConfig
             f"The folder {str(run)!r} already holds a run.", f"Go on with it: unbraid decompose --resume {run}, or choose another folder."
         )
     with disk_errors(run, "Nothing was started."):
+        save_target(target, run)
         write_text(run / CONFIG_FILE, config.to_yaml())
         write_json(run / "env.json", environment(config.device, config.threads))
 

@@ -19,24 +19,32 @@ class Behaviour:
     Attributes:
         name: How settings and reports call it.
         unit: The unit of its value.
-        distance: `(clean [..., d], other [..., d]) -> scalar`, zero when they agree.
+        distance: `(clean [..., d], other [..., d], weights) -> scalar`, zero when they agree; `weights` [...] sum to 1 over
+            positions, and None weighs them equally.
     """
 
     name: str
     unit: str
-    distance: Callable[[Tensor, Tensor], Tensor]
+    distance: Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-def mse(clean: Float[Tensor, "*batch d"], other: Float[Tensor, "*batch d"]) -> Float[Tensor, ""]:
-    """Mean squared difference over all output elements."""
-    return F.mse_loss(other, clean)
+def mse(
+    clean: Float[Tensor, "*batch d"], other: Float[Tensor, "*batch d"], weights: Float[Tensor, "*batch"] | None = None
+) -> Float[Tensor, ""]:
+    """Mean squared difference over output elements, averaged over positions."""
+    if weights is None:
+        return F.mse_loss(other, clean)
+    return (other - clean).square().flatten(0, -2).T.mv(weights.flatten()).mean()
 
 
-def kl(clean: Float[Tensor, "*batch d"], other: Float[Tensor, "*batch d"]) -> Float[Tensor, ""]:
-    """KL(softmax(clean) ‖ softmax(other)) in nats, averaged over positions (Braun et al. 2025, reconstruction loss)."""
-    reference = F.log_softmax(clean, dim=-1)
-    divergence = F.kl_div(F.log_softmax(other, dim=-1), reference, log_target=True, reduction="sum")
-    return divergence / (clean.numel() // clean.shape[-1])
+def kl(
+    clean: Float[Tensor, "*batch d"], other: Float[Tensor, "*batch d"], weights: Float[Tensor, "*batch"] | None = None
+) -> Float[Tensor, ""]:
+    """KL(softmax(clean) ‖ softmax(other)) in nats, averaged over positions (Bushnaq et al. 2025, reconstruction loss)."""
+    reference, log_other = F.log_softmax(clean, dim=-1), F.log_softmax(other, dim=-1)
+    if weights is None:
+        return F.kl_div(log_other, reference, log_target=True, reduction="sum") / (clean.numel() // clean.shape[-1])
+    return (F.kl_div(log_other, reference, log_target=True, reduction="none").sum(-1) * weights).sum()
 
 
 BEHAVIOURS = {"mse": Behaviour("mse", "squared output", mse), "kl": Behaviour("kl", "nats", kl)}

@@ -29,7 +29,7 @@ class Block(nn.Module):
         self.relu = nn.ReLU()
         self.mlp_out = nn.Linear(d_mlp, d_model, bias=False)
 
-    def forward(self, x: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch d_model"]:
+    def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """Add the MLP's output to the stream."""
         return x + self.mlp_out(self.relu(self.mlp_in(x)))
 
@@ -49,7 +49,7 @@ class ResidualMLPModule(nn.Module):
         self.embed.weight.requires_grad_(False)
         self.unembed.weight.requires_grad_(False)
 
-    def forward(self, x: Float[Tensor, "batch n_features"]) -> Float[Tensor, "batch n_features"]:
+    def forward(self, x: Float[Tensor, "*batch n_features"]) -> Float[Tensor, "*batch n_features"]:
         """Compute every feature's output from the stream."""
         stream = self.embed(x)
         for block in self.blocks:
@@ -100,13 +100,17 @@ class ResidualMLP(Toy):
             F.mse_loss(module(x), x + F.relu(x)).backward()
             optimizer.step()
             schedule.step()
-        trained = Trained(module, *self._loss_per_feature(module))
+        trained = self.measure(module)
         unlearned = trained.unlearned(share=0.8)
         if unlearned:
             raise UserError(
                 f"Training {self.kind} with seed {seed} left features {unlearned} unlearned.", "Train again with another --seed."
             )
         return trained
+
+    def measure(self, module: nn.Module) -> Trained:
+        """Return the squared error of each feature beside that of the stream without the MLP."""
+        return Trained(module, *self._loss_per_feature(module))
 
     def _loss_per_feature(self, module: nn.Module) -> tuple[Tensor, Tensor]:
         """Return the squared error with one feature on, beside that of the stream without the MLP (`y = x`)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -90,7 +90,7 @@ def apply(module: nn.Module, batch: Batch) -> Float[Tensor, "*batch d"]:
     if isinstance(logits, Tensor):
         return logits
     if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
-        return cast(Tensor, output[0])
+        return output[0]
     raise UserError(
         f"The model returned {type(output).__name__}.",
         "Wrap it so that it returns a tensor, an object with .logits, or a tuple that starts with a tensor.",

@@ -33,7 +33,7 @@ class TMSModule(nn.Module):
         self.linear2 = nn.Linear(d_hidden, n_features)
         self.relu = nn.ReLU()
 
-    def forward(self, x: Float[Tensor, "batch n_features"]) -> Float[Tensor, "batch n_features"]:
+    def forward(self, x: Float[Tensor, "*batch n_features"]) -> Float[Tensor, "*batch n_features"]:
         """Reconstruct the features from the hidden layer."""
         hidden = self.linear1(x)
         if hasattr(self, "hidden"):
@@ -81,13 +81,17 @@ class TMS(Toy):
             module.get_parameter("linear1.weight").copy_(W)
             module.get_parameter("linear2.weight").copy_(W.T)
             module.get_parameter("linear2.bias").copy_(b)
-        trained = Trained(module, *_loss_per_feature(module, self.n_features))
+        trained = self.measure(module)
         unlearned = trained.unlearned(share=0.3)
         if unlearned:
             raise UserError(
                 f"Training {self.kind} with seed {seed} left features {unlearned} unlearned.", "Train again with another --seed."
             )
         return trained
+
+    def measure(self, module: nn.Module) -> Trained:
+        """Return the squared error of each feature beside that of always answering 0."""
+        return Trained(module, *_loss_per_feature(module, self.n_features))
 
     def truth(self, module: nn.Module) -> Truth:
         """Return one piece per feature in each layer, and the identity as a rank-m map that is always on."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from unbraid.core.config import Config
 from unbraid.core.errors import UserError, unknown
 from unbraid.core.registry import Registry
+from unbraid.core.storage import disk_errors, write_atomically
 from unbraid.targets.data import Data
 from unbraid.targets.target import Target
 from unbraid.targets.truth import Truth
@@ -68,6 +69,10 @@ class Toy(Config):
         """Train the model from scratch."""
         raise UserError(f"The target {self.kind!r} has no training: its weights are built.", "Nothing needs to be done.")
 
+    def measure(self, module: nn.Module) -> Trained | None:
+        """Return how well a trained model does on each feature; None where the toy does not say."""
+        return None
+
     def data(self) -> Data:
         """Return the source of inputs."""
         raise NotImplementedError
@@ -99,18 +104,23 @@ class Toy(Config):
         )
 
 
+def check_no_pickle(path: Path) -> None:
+    """Raise a UserError when a file's name says that it is a pickle."""
+    if path.suffix.lower() in {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}:
+        raise UserError(
+            f"{str(path)!r} is a pickle, which can run code when it is loaded.",
+            "Save the weights with safetensors.torch.save_file instead.",
+        )
+
+
 def load_weights(module: nn.Module, path: Path, fix: str) -> None:
     """Load a safetensors file into a module.
 
     Raises:
         UserError: The file is missing, is a pickle, is damaged, or belongs to another model.
     """
-    if path.suffix in {".pt", ".pth", ".bin", ".pkl", ".ckpt"}:
-        raise UserError(
-            f"{str(path)!r} is a pickle, which can run code when it is loaded.",
-            "Save the weights with safetensors.torch.save_file instead.",
-        )
-    if not path.exists():
+    check_no_pickle(path)
+    if not path.is_file():
         raise UserError(f"There are no weights at {str(path)!r}.", f"Make them with: {fix}")
     try:
         module.load_state_dict(load_file(path))
@@ -124,7 +134,18 @@ def load_weights(module: nn.Module, path: Path, fix: str) -> None:
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write a module's weights as safetensors, making the folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, path)
+    save_file({name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}, path)
+
+
+def write_weights(module: nn.Module, path: Path) -> None:
+    """Write a module's weights whole or not at all.
+
+    Raises:
+        UserError: The name says that it is a pickle, the disk is full or the folder cannot be written.
+    """
+    check_no_pickle(path)
+    with disk_errors(path, "Nothing was written."):
+        write_atomically(path, lambda temporary: save_weights(module, temporary))
 
 
 def find_toy(name: str) -> Toy:

@@ -9,8 +9,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from unbraid.decompose.importance_function import ImportanceConfig, ImportanceFunction, importance_functions, kaiming, zeros
-from unbraid.decompose.model import DecomposedModel
+from unbraid.decompose.importance_function import ImportanceConfig, ImportanceFunction, SiteShape, importance_functions, kaiming, zeros
 
 
 @importance_functions.register
@@ -21,9 +20,9 @@ class ComponentMLPConfig(ImportanceConfig):
     hidden: PositiveInt = 16
     """Hidden width of each MLP."""
 
-    def build(self, model: DecomposedModel, generator: torch.Generator) -> ImportanceFunction:
+    def build(self, sites: Mapping[str, SiteShape], generator: torch.Generator) -> ImportanceFunction:
         """Return the function with freshly drawn weights."""
-        return ComponentMLP(model, self.hidden, generator)
+        return ComponentMLP(sites, self.hidden, generator)
 
 
 class _ScalarMLPs(nn.Module):
@@ -45,10 +44,10 @@ class _ScalarMLPs(nn.Module):
 class ComponentMLP(ImportanceFunction):
     """Each subcomponent's logit from its own activation."""
 
-    def __init__(self, model: DecomposedModel, hidden: int, generator: torch.Generator) -> None:
+    def __init__(self, sites: Mapping[str, SiteShape], hidden: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.paths = list(model.sites)
-        self.mlps = nn.ModuleList([_ScalarMLPs(model.C[path], hidden, generator) for path in self.paths])
+        self.paths = list(sites)
+        self.mlps = nn.ModuleList([_ScalarMLPs(sites[path].C, hidden, generator) for path in self.paths])
 
     def forward(self, inputs: Mapping[str, Tensor], activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return each site's logits; gradients reach V through the activations, as in the published code."""

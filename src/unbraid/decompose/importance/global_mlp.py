@@ -10,8 +10,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from unbraid.core.errors import UserError
-from unbraid.decompose.importance_function import MLP, ImportanceConfig, ImportanceFunction, importance_functions
-from unbraid.decompose.model import DecomposedModel
+from unbraid.decompose.importance_function import MLP, ImportanceConfig, ImportanceFunction, SiteShape, importance_functions
 
 
 @importance_functions.register
@@ -22,19 +21,19 @@ class GlobalMLPConfig(ImportanceConfig):
     hidden: PositiveInt = 200
     """Hidden width."""
 
-    def build(self, model: DecomposedModel, generator: torch.Generator) -> ImportanceFunction:
+    def build(self, sites: Mapping[str, SiteShape], generator: torch.Generator) -> ImportanceFunction:
         """Return the function with freshly drawn weights."""
-        return GlobalMLP(model, self.hidden, generator)
+        return GlobalMLP(sites, self.hidden, generator)
 
 
 class GlobalMLP(ImportanceFunction):
     """All logits from the concatenation of all sites' inputs."""
 
-    def __init__(self, model: DecomposedModel, hidden: int, generator: torch.Generator) -> None:
+    def __init__(self, sites: Mapping[str, SiteShape], hidden: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.paths = list(model.sites)
-        self.sizes = [model.C[path] for path in self.paths]
-        d_in = sum(site.weight.shape[0] for site in model.sites.values())
+        self.paths = list(sites)
+        self.sizes = [sites[path].C for path in self.paths]
+        d_in = sum(site.d_in for site in sites.values())
         self.mlp = MLP(d_in, hidden, sum(self.sizes), generator)
 
     def forward(self, inputs: Mapping[str, Tensor], activations: Mapping[str, Tensor]) -> dict[str, Tensor]:

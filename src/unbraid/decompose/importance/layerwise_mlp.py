@@ -9,8 +9,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from unbraid.decompose.importance_function import MLP, ImportanceConfig, ImportanceFunction, importance_functions
-from unbraid.decompose.model import DecomposedModel
+from unbraid.decompose.importance_function import MLP, ImportanceConfig, ImportanceFunction, SiteShape, importance_functions
 
 
 @importance_functions.register
@@ -21,18 +20,18 @@ class LayerwiseMLPConfig(ImportanceConfig):
     hidden: PositiveInt = 64
     """Hidden width."""
 
-    def build(self, model: DecomposedModel, generator: torch.Generator) -> ImportanceFunction:
+    def build(self, sites: Mapping[str, SiteShape], generator: torch.Generator) -> ImportanceFunction:
         """Return the function with freshly drawn weights."""
-        return LayerwiseMLP(model, self.hidden, generator)
+        return LayerwiseMLP(sites, self.hidden, generator)
 
 
 class LayerwiseMLP(ImportanceFunction):
     """Each site's logits from that site's input alone."""
 
-    def __init__(self, model: DecomposedModel, hidden: int, generator: torch.Generator) -> None:
+    def __init__(self, sites: Mapping[str, SiteShape], hidden: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.paths = list(model.sites)
-        self.mlps = nn.ModuleList([MLP(site.weight.shape[0], hidden, model.C[path], generator) for path, site in model.sites.items()])
+        self.paths = list(sites)
+        self.mlps = nn.ModuleList([MLP(site.d_in, hidden, site.C, generator) for site in sites.values()])
 
     def forward(self, inputs: Mapping[str, Tensor], activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return each site's logits."""

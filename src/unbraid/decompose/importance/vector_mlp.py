@@ -9,8 +9,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from unbraid.decompose.importance_function import ImportanceConfig, ImportanceFunction, importance_functions, kaiming, zeros
-from unbraid.decompose.model import DecomposedModel
+from unbraid.decompose.importance_function import ImportanceConfig, ImportanceFunction, SiteShape, importance_functions, kaiming, zeros
 
 
 @importance_functions.register
@@ -21,9 +20,9 @@ class VectorMLPConfig(ImportanceConfig):
     hidden: PositiveInt = 8
     """Hidden width of each MLP."""
 
-    def build(self, model: DecomposedModel, generator: torch.Generator) -> ImportanceFunction:
+    def build(self, sites: Mapping[str, SiteShape], generator: torch.Generator) -> ImportanceFunction:
         """Return the function with freshly drawn weights."""
-        return VectorMLP(model, self.hidden, generator)
+        return VectorMLP(sites, self.hidden, generator)
 
 
 class _VectorMLPs(nn.Module):
@@ -45,11 +44,11 @@ class _VectorMLPs(nn.Module):
 class VectorMLP(ImportanceFunction):
     """Each subcomponent's logit from the site's input."""
 
-    def __init__(self, model: DecomposedModel, hidden: int, generator: torch.Generator) -> None:
+    def __init__(self, sites: Mapping[str, SiteShape], hidden: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.paths = list(model.sites)
+        self.paths = list(sites)
         self.mlps = nn.ModuleList(
-            [_VectorMLPs(site.weight.shape[0], model.C[path], hidden, generator) for path, site in model.sites.items()]
+            [_VectorMLPs(site.d_in, site.C, hidden, generator) for site in sites.values()]
         )
 
     def forward(self, inputs: Mapping[str, Tensor], activations: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -35,7 +35,6 @@ class Adversarial(Loss):
 
     def __init__(self, config: AdversarialConfig) -> None:
         super().__init__()
-        self.coefficient = config.coefficient
         self.config = config
 
     def forward(self, step: Step) -> Tensor:

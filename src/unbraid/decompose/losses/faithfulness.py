@@ -43,7 +43,6 @@ class Faithfulness(Loss):
 
     def __init__(self, config: FaithfulnessConfig) -> None:
         super().__init__()
-        self.coefficient = config.coefficient
         self.relative = config.relative
 
     def forward(self, step: Step) -> Tensor:

@@ -19,15 +19,11 @@ class ImportanceMaskedConfig(LossConfig):
 
     def build(self, model: DecomposedModel) -> Loss:
         """Return the term."""
-        return ImportanceMasked(self)
+        return ImportanceMasked()
 
 
 class ImportanceMasked(Loss):
     """The distance at the lowest masks."""
-
-    def __init__(self, config: ImportanceMaskedConfig) -> None:
-        super().__init__()
-        self.coefficient = config.coefficient
 
     def forward(self, step: Step) -> Tensor:
         """Return the distance."""

@@ -10,7 +10,6 @@ slope is taken at the running f, which a single small batch cannot know. Source:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -20,32 +19,35 @@ from torch import Tensor
 
 from unbraid.core.config import Config
 from unbraid.core.schedules import linear
+from unbraid.decompose.columns import grouped, side_by_side
 from unbraid.decompose.model import DecomposedModel
-from unbraid.decompose.site_weights import site_weights
+from unbraid.decompose.site_choice import choose_sites
 from unbraid.decompose.step import Loss, LossConfig, Step, losses
 
 
 class _SmoothL0(torch.autograd.Function):
-    """The mean of ψ over positions, with the closed-form slope ψ'(g) = 2 g γ² / (g² + γ²)²: two passes over g, not eight."""
+    """The weighted mean of ψ over positions, with the closed-form slope ψ'(g) = 2 g γ² / (g² + γ²)²: few passes over g."""
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, gamma: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, g: Tensor, weights: Tensor, gamma: float) -> Tensor:  # type: ignore[override]
         squares = g.square()
         denominator = squares + gamma * gamma
-        ctx.save_for_backward(g, denominator)
+        ctx.save_for_backward(g, weights, denominator)
         ctx.gamma = gamma
-        return (squares / denominator).flatten(0, -2).mean(0)
+        return (squares / denominator).T.mv(weights)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        g, denominator = ctx.saved_tensors
-        scale = grad * (2 * ctx.gamma**2 / (g.numel() // g.shape[-1]))
-        return g / denominator.square() * scale, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        g, weights, denominator = ctx.saved_tensors
+        scale = torch.outer(weights * (2 * ctx.gamma**2), grad)
+        return scale.mul_(g).div_(denominator.square_()), None, None
 
 
-def smooth_l0(g: Float[Tensor, "*lead C"], gamma: float) -> Float[Tensor, " C"]:
+def smooth_l0(g: Float[Tensor, "*lead C"], gamma: float, weights: Float[Tensor, "*lead"] | None = None) -> Float[Tensor, " C"]:
     """Return f_c, the mean over positions of `g² / (g² + γ²)`."""
-    return _SmoothL0.apply(g, gamma)  # type: ignore[no-any-return]
+    flat = g.flatten(0, -2)
+    shares = flat.new_full((len(flat),), 1 / len(flat)) if weights is None else weights.flatten()
+    return _SmoothL0.apply(flat, shares, gamma)  # type: ignore[no-any-return]
 
 
 def frequency(f: Float[Tensor, " C"], reference_count: float) -> Float[Tensor, " C"]:
@@ -83,8 +85,8 @@ class MinimalityConfig(LossConfig):
     """Share of the run after which γ stays."""
     frequency: FrequencyConfig | None = FrequencyConfig()
     """The frequency term; null for none."""
-    site_weights: Mapping[str, NonNegativeFloat] = {}
-    """Glob over sites → weight of the site's whole cost; 1 where no glob matches. A matrix that is needed by every input wants less pressure than a sparse one."""
+    sites: str | tuple[str, ...] = "*"
+    """Globs of the sites it acts on. A matrix that every input needs wants other pressure than a sparse one: give each its own term."""
 
     def build(self, model: DecomposedModel) -> Loss:
         """Return the term."""
@@ -96,21 +98,20 @@ class Minimality(Loss):
 
     def __init__(self, config: MinimalityConfig, model: DecomposedModel) -> None:
         super().__init__()
-        self.coefficient = config.coefficient
         self.config = config
-        self.paths = list(model.sites)
-        weights = site_weights(self.paths, config.site_weights)
-        self.register_buffer("weights", torch.cat([torch.full((model.C[path],), weights[path]) for path in self.paths]), persistent=False)
-        self.register_buffer("running", torch.zeros(sum(model.C.values())))
+        self.paths = choose_sites(list(model.sites), config.sites)
+        C = sum(model.C[path] for path in self.paths)
+        self.register_buffer("running", torch.zeros(C))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, step: Step) -> Tensor:
         """Return the value on a step's upper importances."""
         config = self.config
         gamma = linear(step.progress, config.gamma_start, config.gamma_end, config.anneal_until)
-        f = torch.cat([smooth_l0(step.importances.upper[path], gamma) for path in self.paths])
+        upper = {path: step.importances.upper[path] for path in self.paths}
+        f = torch.cat([smooth_l0(side_by_side(upper, paths), gamma, step.weights) for paths in grouped(upper)])
         value = f if config.frequency is None else f + config.frequency.weight * self._frequency(f, config.frequency)
-        return (value * self.weights).sum()
+        return value.sum()
 
     def _frequency(self, f: Tensor, config: FrequencyConfig) -> Tensor:
         if config.half_life_steps is None:

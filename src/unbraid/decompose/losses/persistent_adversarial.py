@@ -43,9 +43,10 @@ class PersistentAdversarialConfig(LossConfig):
 class PersistentAdversarial(Loss):
     """The distance under the persistent sources; all sites are masked."""
 
+    needs_every_input = True
+
     def __init__(self, config: PersistentAdversarialConfig, paths: list[str]) -> None:
         super().__init__()
-        self.coefficient = config.coefficient
         self.config = config
         self.paths = paths
         for index in range(len(paths)):
@@ -68,8 +69,9 @@ class PersistentAdversarial(Loss):
     def after_backward(self, step: Step) -> None:
         """Climb along the gradient that the main pass left on the sources, free of the loss's coefficient."""
         grads = {path: value.grad for path, value in self._attached.items() if value.grad is not None}
-        if len(grads) == len(self.paths) and self.coefficient:
-            self._update({path: grad / self.coefficient for path, grad in grads.items()}, step.progress)
+        weight = self.config.weight(step.progress)
+        if len(grads) == len(self.paths) and weight:
+            self._update({path: grad / weight for path, grad in grads.items()}, step.progress)
         self._attached = {}
 
     def _named(self, name: str) -> dict[str, Tensor]:

@@ -34,7 +34,6 @@ class Stochastic(Loss):
 
     def __init__(self, config: StochasticConfig) -> None:
         super().__init__()
-        self.coefficient = config.coefficient
         self.config = config
 
     def forward(self, step: Step) -> Tensor:

@@ -19,15 +19,11 @@ class UnmaskedConfig(LossConfig):
 
     def build(self, model: DecomposedModel) -> Loss:
         """Return the term."""
-        return Unmasked(self)
+        return Unmasked()
 
 
 class Unmasked(Loss):
     """The distance between the sum of the subcomponents and the target."""
-
-    def __init__(self, config: UnmaskedConfig) -> None:
-        super().__init__()
-        self.coefficient = config.coefficient
 
     def forward(self, step: Step) -> Tensor:
         """Return the distance."""

@@ -22,4 +22,14 @@ class TMS4010(TMS):
     lesson: ClassVar[str] = "features lie in superposition: more directions than dimensions, one piece each"
     sites: ClassVar[tuple[str, ...]] = ("linear1", "linear2")
     identity_error_bar: ClassVar[int] = 2
-    recipe: ClassVar[Mapping[str, Any]] = {}
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "steps": 2000,
+        "batch_size": 1024,
+        "components": 160,
+        "importance": {"kind": "layerwise-mlp", "hidden": 256},
+        "losses": {
+            "stochastic": {"routing": "subset"},
+            "minimality": {"coefficient": 1e-4},
+        },
+        "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
+    }

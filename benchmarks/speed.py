@@ -1,0 +1,72 @@
+"""What does a step cost, beside the same maths written plainly? Both are timed in turns in one process; writes speed.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+from unbraid.core.devices import keep_freed_memory, peak_memory_mb, set_waiting_policy, use_threads
+
+TOYS = {"tms-5-2": 200, "tms-5-2-id": 200, "tms-40-10": 60, "tms-40-10-id": 60, "residual-mlp-1": 30}
+
+
+def main() -> None:
+    """Measure every toy and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(TOYS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "speed.json")
+    arguments = parser.parse_args()
+    set_waiting_policy()
+    keep_freed_memory()
+    use_threads(1)
+    results = {name: measure(name, TOYS[name], arguments.rounds) for name in arguments.names}
+    print(json.dumps(results, indent=2))
+    arguments.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(name: str, steps: int, rounds: int) -> dict[str, float]:
+    """Time the engine's and the plain step in turns; return the medians in milliseconds of CPU, and their ratio."""
+    from benchmarks.plain import PlainTraining
+    from unbraid.decompose.loop import Watch, train
+    from unbraid.decompose.preset import resolve
+    from unbraid.decompose.training import prepare
+    from unbraid.targets.toy import load_target
+
+    target = load_target(name)
+    config = resolve(name, overrides=["warmup.steps=0"])
+    short = config.model_copy(update={"steps": steps})
+    training, plain = prepare(target, short), PlainTraining(target, short)
+    watch = Watch(lambda step, metrics: None, lambda state: None, lambda: False)
+
+    def engine() -> None:
+        training.step = 0
+        train(training, target, short, watch)
+
+    def plainly() -> None:
+        for index in range(steps):
+            plain.step(index)
+
+    times: dict[str, list[float]] = {"engine": [], "plain": []}
+    for _ in range(rounds + 1):
+        for key, run in (("engine", engine), ("plain", plainly)):
+            start = time.process_time()
+            run()
+            times[key].append((time.process_time() - start) / steps * 1e3)
+    engine_ms, plain_ms = (statistics.median(times[key][1:]) for key in ("engine", "plain"))
+    ratios = [a / b for a, b in zip(times["engine"][1:], times["plain"][1:], strict=True)]
+    return {
+        "engine_ms_per_step": round(engine_ms, 3),
+        "plain_ms_per_step": round(plain_ms, 3),
+        "ratio": round(statistics.median(ratios), 3),
+        "rounds": rounds,
+        "steps_per_round": steps,
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+    }
+
+
+if __name__ == "__main__":
+    main()

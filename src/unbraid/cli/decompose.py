@@ -1,0 +1,114 @@
+"""`unbraid decompose`: take a target apart in a run folder that can be stopped, resumed, scored and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unbraid.cli.options import ConfigFile, Json, Plugins, Preset, Set, start
+from unbraid.cli.outcome import show_outcome, with_plugins
+from unbraid.cli.progress import live
+from unbraid.core.errors import UserError
+
+if TYPE_CHECKING:
+    from unbraid.decompose.result import Decomposition
+
+
+def decompose(
+    target: Annotated[str | None, typer.Argument(help="What to take apart; see unbraid targets list.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides everything that is random.", metavar="N", show_default=False)] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; every schedule spans them.", metavar="N", show_default=False)] = None,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The target's weights, instead of the bundled ones.", metavar="FILE.safetensors", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder. Default: a new one, runs/TARGET-seedN-1.", metavar="DIR", show_default=False)
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this run, by its own settings.", metavar="RUN", show_default=False)
+    ] = None,
+    plugins: Plugins = None,
+    no_report: Annotated[bool, typer.Option("--no-report", metavar="", help="Write the scorecard, but no report.")] = False,
+    json_: Json = False,
+) -> None:
+    """Take a target apart, score the result against planted truth and nulls, and write a report.
+
+    \b
+    unbraid decompose tms-5-2
+    unbraid decompose tms-5-2 --seed 3 --set losses.minimality.coefficient=1e-3
+    unbraid decompose --resume runs/tms-5-2-seed3-1
+
+    Ctrl-C or SIGTERM saves the state and says how to go on.
+    """
+    given = {
+        "TARGET": target,
+        "--seed": seed,
+        "--steps": steps,
+        "--preset": preset,
+        "--config": config,
+        "--set": set_,
+        "--weights": weights,
+        "--out": out,
+    }
+    others = [name for name, value in given.items() if value]
+    if resume is not None and others:
+        raise UserError(f"--resume goes on by the run's own settings, so {others[0]} cannot be given beside it.", f"Leave {others[0]} out.")
+    start(plugins)
+    from unbraid.decompose.verb import Stopped
+
+    try:
+        if resume is not None:
+            folder = resume
+            result = _resume(folder)
+        else:
+            overrides = [*(set_ or []), *_numbers(seed=seed, steps=steps)]
+            folder, result = _begin(target, preset, config, overrides, weights, out)
+    except Stopped as stop:
+        again = with_plugins("unbraid decompose --resume", stop.folder or Path(), plugins)
+        typer.echo(f"Stopped at step {stop.step}; the state is saved. Go on with: {again}", err=True)
+        raise typer.Exit(128 + (stop.signal or 2)) from None
+    show_outcome(result, folder, not no_report, json_, with_plugins("unbraid score", folder, plugins))
+
+
+def _begin(
+    target: str | None, preset: str | None, config: Path | None, overrides: list[str], weights: Path | None, out: Path | None
+) -> tuple[Path, Decomposition]:
+    """Resolve the settings, and run them in a new folder."""
+    from unbraid.core.config import read_yaml
+    from unbraid.decompose import verb
+    from unbraid.decompose.preset import resolve
+    from unbraid.targets.toy import toys
+
+    file = None if config is None else read_yaml(config)
+    settings = resolve(target, preset, file, overrides)
+    studied = toys.parse(settings.target).target(weights)
+    folder = out or _free_folder(f"{studied.name}-seed{settings.seed}")
+    with live(str(folder)) as report:
+        return folder, verb.decompose(studied, settings, folder, report=report)
+
+
+def _resume(folder: Path) -> Decomposition:
+    """Go on with a run, or read a finished one back."""
+    from unbraid.decompose import verb
+
+    if verb.is_finished(folder):
+        typer.echo(f"The run {str(folder)!r} is finished; its scorecard follows.", err=True)
+    with live(str(folder)) as report:
+        return verb.resume_run(folder, report=report)
+
+
+def _free_folder(stem: str) -> Path:
+    """Return the first of runs/STEM-1, runs/STEM-2, … that is not there."""
+    number = 1
+    while (folder := Path("runs") / f"{stem}-{number}").exists():
+        number += 1
+    return folder
+
+
+def _numbers(**values: int | None) -> list[str]:
+    return [f"{name}={value}" for name, value in values.items() if value is not None]

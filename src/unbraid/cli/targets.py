@@ -1,0 +1,149 @@
+"""`unbraid targets`: what can be taken apart, and how is a toy trained?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unbraid.cli.options import Json, Plugins, start
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+app = typer.Typer(help="What can be taken apart: models with planted truth.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="A target's name.", metavar="NAME")]
+
+
+@app.command("list")
+def list_targets(json_: Json = False, plugins: Plugins = None) -> None:
+    """Name every target: what is planted in it and what it teaches."""
+    start(plugins)
+    from rich.console import Console
+
+    from unbraid.targets.facts import overview
+    from unbraid.targets.toy import find_toy, toys
+
+    rows = [overview(find_toy(name)) for name in sorted(toys.kinds())]
+    if json_:
+        typer.echo(json.dumps({"targets": rows}))
+        return
+    Console().print(_table(rows))
+    typer.echo("More about one: unbraid targets show NAME. Take one apart: unbraid decompose NAME")
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=True)
+    for name in ("target", "planted, and the lesson", "weights"):
+        table.add_column(name, no_wrap=name == "target")
+    for row in rows:
+        about = Text.assemble(row["planted"], (f"\n{row['lesson']}", "italic"), (f"\nsites: {', '.join(row['sites'])}", "dim"))
+        table.add_row(Text(row["name"], "bold"), about, row["weights"])
+    return table
+
+
+@app.command("show")
+def show_target(name: Name, json_: Json = False, plugins: Plugins = None) -> None:
+    """Show one target: model, sites, data, planted pieces, recipe, and how well it does its task."""
+    start(plugins)
+    from unbraid.targets.facts import facts
+    from unbraid.targets.toy import find_toy
+
+    card = facts(find_toy(name))
+    if json_:
+        typer.echo(json.dumps(card))
+        return
+    _show(card)
+    missing = card["weights"] == "missing"
+    typer.echo(f"Train it: unbraid targets train {name}" if missing else f"Take it apart: unbraid decompose {name}")
+
+
+def _show(card: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    about = Table(box=None, show_header=False, pad_edge=False)
+    about.add_column(style="dim", no_wrap=True)
+    about.add_column()
+    settings = ", ".join(f"{key}={value}" for key, value in card["settings"].items() if key != "kind")
+    recipe = ", ".join(f"{key}={value}" for key, value in card["recipe"].items()) or "the engine's defaults"
+    for key, value in (
+        ("target", card["name"]),
+        ("planted", card["planted"]),
+        ("lesson", card["lesson"]),
+        ("model", f"{card['model']}, {card['parameters']:,} parameters, weights {card['weights']}"),
+        ("settings", settings),
+        ("data", card["data"]),
+        ("recipe", recipe),
+        ("task", _task(card)),
+    ):
+        about.add_row(key, value)
+    sites = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for key, justify in (("site", "left"), ("d_in → d_out", "right"), ("tied to", "left"), ("planted pieces", "right"), ("needed", "left")):
+        sites.add_column(key, justify=justify)  # type: ignore[arg-type]
+    needed = {"per_feature": "each by its own feature", "always_on": "by every active input"}
+    for site in card["sites"]:
+        pieces = "" if site["pieces"] is None else str(site["pieces"])
+        shape = f"{site['d_in']} → {site['d_out']}"
+        sites.add_row(site["path"], shape, site["tied_to"] or "", pieces, needed.get(site["pattern"], ""))
+    console.print(about, sites)
+
+
+def _task(card: dict[str, Any]) -> str:
+    """Say how well the model does on each feature, beside ignoring it."""
+    losses, naive = card["loss_per_feature"], card["naive_per_feature"]
+    if not losses:
+        return "not measured"
+    shares = [100 * loss / other for loss, other in zip(losses, naive, strict=True)]
+    if len(shares) <= 10:
+        each = ", ".join(f"{share:.1f}" for share in shares)
+        return f"squared error with one feature on, as % of ignoring the feature: {each}"
+    middle = sorted(shares)[len(shares) // 2]
+    return (
+        f"squared error with one feature on, as % of ignoring the feature: median {middle:.1f}, "
+        f"worst {max(shares):.1f} (n={len(shares)} features)"
+    )
+
+
+@app.command("train")
+def train_target(
+    name: Name,
+    seed: Annotated[int, typer.Option(help="Decides the starting weights and the data.", min=0)] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the weights. Default: NAME.safetensors here.", metavar="FILE", show_default=False)
+    ] = None,
+    bundled: Annotated[bool, typer.Option("--bundled", metavar="", help="For maintainers: write the weights that the package brings.")] = False,
+    json_: Json = False,
+    plugins: Plugins = None,
+) -> None:
+    """Train a target from scratch, check that training worked, and write its weights as safetensors."""
+    start(plugins)
+    from unbraid.core.errors import UserError
+    from unbraid.targets.toy import check_no_pickle, find_toy, write_weights
+
+    toy = find_toy(name)
+    if bundled and out is not None:
+        raise UserError("--bundled writes to the package's own folder, so --out cannot be given beside it.", "Leave one of them out.")
+    path = (toy.weights_path() if bundled else out) or Path(f"{name}.safetensors")
+    check_no_pickle(path)
+    trained = toy.train(seed)
+    write_weights(trained.module, path)
+    if json_:
+        losses = {"loss_per_feature": trained.loss_per_feature.tolist(), "naive_per_feature": trained.naive_per_feature.tolist()}
+        typer.echo(json.dumps({"target": name, "seed": seed, "weights": str(path), **losses}))
+        return
+    worst = float((trained.loss_per_feature / trained.naive_per_feature).max())
+    typer.echo(
+        f"Trained {name} with seed {seed}: all {len(trained.loss_per_feature)} features are learned; "
+        f"the worst one's squared error is {100 * worst:.1f} % of ignoring it."
+    )
+    typer.echo(f"Weights: {path}. Take it apart: unbraid decompose {name}" + ("" if bundled else f" --weights {path}"))

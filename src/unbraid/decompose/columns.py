@@ -1,0 +1,45 @@
+"""How are many sites handled by one tensor operation? Their last axes laid side by side, when they see the same positions.
+
+A small model spends its time on starting operations, not on arithmetic, so importances, sources and masks of all sites are
+kept as columns of one tensor; the sites get views of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def grouped(tensors: Mapping[str, Tensor]) -> list[list[str]]:
+    """Group sites whose tensors have the same leading shape, in order."""
+    groups: dict[torch.Size, list[str]] = {}
+    for path, tensor in tensors.items():
+        groups.setdefault(tensor.shape[:-1], []).append(path)
+    return list(groups.values())
+
+
+def side_by_side(tensors: Mapping[str, Float[Tensor, "*lead _"]], paths: list[str]) -> Float[Tensor, "*lead total"]:
+    """Lay the last axes of some sites' tensors side by side."""
+    return tensors[paths[0]] if len(paths) == 1 else torch.cat([tensors[path] for path in paths], dim=-1)
+
+
+def split_columns(columns: Float[Tensor, "*lead total"], paths: list[str], widths: list[int]) -> dict[str, Float[Tensor, "*lead _"]]:
+    """Give each site its view of the columns."""
+    return dict(zip(paths, columns.split(widths, dim=-1), strict=True))
+
+
+def elementwise(
+    function: Callable[[Tensor], tuple[Tensor, ...]], tensors: Mapping[str, Float[Tensor, "*lead _"]]
+) -> tuple[dict[str, Tensor], ...]:
+    """Apply an elementwise function to all sites' tensors at once; return one mapping per output, in the sites' order."""
+    results: list[dict[str, Tensor]] = []
+    for paths in grouped(tensors):
+        widths = [tensors[path].shape[-1] for path in paths]
+        for index, output in enumerate(function(side_by_side(tensors, paths))):
+            if index == len(results):
+                results.append({})
+            results[index] |= split_columns(output, paths, widths)
+    return tuple({path: result[path] for path in tensors} for result in results)

@@ -1,0 +1,121 @@
+"""How is a decomposition reported? Verdict first, then what it licenses, the scorecard, the figures, and how to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unbraid.decompose.result import Decomposition
+from unbraid.decompose.scorecard import Scorecard
+from unbraid.report.content import Badge, Block, Cell, Code, Definitions, Figure, Group, Page, Section, Table, Text, number
+from unbraid.report.scorecard_table import scorecard_table
+from unbraid.report.words import FIGURES, GLOSSARY
+
+
+def decomposition_page(
+    decomposition: Decomposition,
+    scorecard: Scorecard,
+    figures: Mapping[str, Mapping[str, str]],
+    environment: Mapping[str, Any] | None = None,
+) -> Page:
+    """Return the report's content.
+
+    Args:
+        decomposition: What is reported.
+        scorecard: Its scorecard.
+        figures: Figure's name → theme → SVG text.
+        environment: What `env.json` of the run folder holds.
+    """
+    environment = environment or {}
+    verdict = scorecard.verdict()
+    sections = [
+        Section("claims", "What may be said, and what not", (Text(tuple(verdict[1:]), points=True),)),
+        Section("scorecard", "Scorecard", (scorecard_table(scorecard), *_figures(figures, {"scorecard"}))),
+        Section("sites", "Sites", (_sites(decomposition),)),
+        Section("figures", "Figures", _figures(figures, set(FIGURES) - {"scorecard"})),
+        Section("reproduce", "How to make it again", _reproduce(decomposition)),
+        Section("environment", "Environment and cost", (_environment(environment),)),
+        Section("words", "Words", (Definitions(GLOSSARY),)),
+    ]
+    return Page(
+        kicker="Decomposition report",
+        title=scorecard.target,
+        badge=badge(scorecard),
+        lead=verdict[0],
+        facts=_facts(decomposition, scorecard, environment),
+        sections=tuple(section for section in sections if any(_filled(block) for block in section.blocks)),
+        footer=f"Written by unbraid. The numbers are in scorecard.json and figures/*.json, the figures in figures/*.svg. Seed {scorecard.seed}.",
+    )
+
+
+def badge(scorecard: Scorecard) -> Badge:
+    """Return how many of the lines with a bar pass."""
+    barred = [line for line in scorecard.lines if line.bar is not None]
+    return Badge(f"{len(barred) - len(scorecard.failures)} of {len(barred)} lines pass", scorecard.passed)
+
+
+def _filled(block: Block) -> bool:
+    return bool(block.paragraphs if isinstance(block, Text) else block.groups if isinstance(block, Table) else True)
+
+
+def _figures(svgs: Mapping[str, Mapping[str, str]], names: set[str]) -> tuple[Figure, ...]:
+    return tuple(Figure(name, text.title, text.caption, text.alt, svgs[name]) for name, text in FIGURES.items() if name in names and name in svgs)
+
+
+def _facts(decomposition: Decomposition, scorecard: Scorecard, environment: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    cost = environment.get("cost", {})
+    facts = [("seed", str(scorecard.seed)), ("steps", f"{scorecard.step:,}"), ("sites", str(len(decomposition.model.C)))]
+    if "cpu_seconds" in cost:
+        facts.append(("training", f"{cost['cpu_seconds']:,.1f} CPU s"))
+    if "peak_memory_mb" in cost:
+        facts.append(("peak memory", f"{cost['peak_memory_mb']:,.0f} MB"))
+    facts.append(("device", str(environment.get("device", decomposition.config.device))))
+    return tuple(facts)
+
+
+def _sites(decomposition: Decomposition) -> Table:
+    rows = tuple(
+        (
+            Cell(path),
+            Cell(f"{facts['d_in']} → {facts['d_out']}"),
+            Cell(str(facts["C"])),
+            Cell(str(facts["alive"])),
+            Cell(number(facts["l0"])),
+            Cell(number(facts["delta_share"])),
+        )
+        for path, facts in decomposition.site_facts().items()
+    )
+    columns = ("site", "d_in → d_out", "subcomponents", "alive", "L0", "‖Δ‖² / ‖W‖²")
+    return Table(columns, (Group("", rows),), frozenset(range(1, 6)))
+
+
+def _reproduce(decomposition: Decomposition) -> tuple[Block, ...]:
+    config = decomposition.config
+    loading = "import unbraid\n\nresult = unbraid.Decomposition.from_pretrained(\".\")\nresult.show()\nresult.scorecard().show()"
+    settings = Code(config.to_yaml(), "All settings (config.yaml)")
+    if config.target is None:
+        intro = Text(("The target is a module given in Python, so the run is made again from Python with the settings below.",))
+        loading = loading.replace('(".")', '(".", target=target)')
+        return intro, Code(loading), settings
+    name = str(config.target.get("kind"))
+    intro = Text(("From the run folder; the settings and the seed fix the result to the bit on one kind of machine.",))
+    return intro, Code(f"unbraid decompose {name} --config config.yaml"), Text(("To load it in Python:",)), Code(loading), settings
+
+
+def _environment(environment: Mapping[str, Any]) -> Table:
+    """Return the environment as two columns, nested names joined."""
+    rows: list[tuple[Cell, ...]] = []
+    for name, value in environment.items():
+        if isinstance(value, Mapping):
+            nested: Mapping[str, Any] = value
+            for inner, entry in nested.items():
+                rows.append((Cell(f"{name}: {inner.replace('_', ' ')}"), Cell(_entry(entry))))
+        else:
+            rows.append((Cell(name.replace("_", " ")), Cell(_entry(value))))
+    return Table(("", ""), (Group("", tuple(rows)),) if rows else ())
+
+
+def _entry(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "not known" if value is None else str(value)
+    return number(value)

@@ -1,0 +1,71 @@
+"""What is known about a toy before it is taken apart? Its sites, what is planted, its recipe, and how well it does its task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from unbraid.targets.sites import match_paths, weight_of
+from unbraid.targets.toy import Toy, load_weights
+
+
+def overview(toy: Toy) -> dict[str, Any]:
+    """Return a toy's name, what is planted, the lesson, its sites and where its weights come from, as JSON-ready values."""
+    return {
+        "name": toy.kind,
+        "planted": toy.summary,
+        "lesson": toy.lesson,
+        "sites": match_paths(toy.build(), toy.sites),
+        "weights": weights_of(toy),
+    }
+
+
+def weights_of(toy: Toy) -> str:
+    """Say where a toy's weights come from: "bundled", "missing" until somebody trains it, or "built" by its own file."""
+    path = toy.weights_path()
+    if path is None:
+        return "built"
+    return "bundled" if path.exists() else "missing"
+
+
+def facts(toy: Toy) -> dict[str, Any]:
+    """Return everything that `targets show` says about a toy, as JSON-ready values; the losses are None without weights."""
+    module = toy.build()
+    weights = weights_of(toy)
+    path = toy.weights_path()
+    if path is not None and weights == "bundled":
+        load_weights(module, path, f"unbraid targets train {toy.kind}")
+    trained = None if weights == "missing" else toy.measure(module)
+    return {
+        **overview(toy),
+        "model": type(module).__name__,
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "sites": _sites(toy, module),
+        "data": str(toy.data()),
+        "settings": toy.tree(),
+        "recipe": dict(toy.recipe),
+        "loss_per_feature": trained and trained.loss_per_feature.tolist(),
+        "naive_per_feature": trained and trained.naive_per_feature.tolist(),
+    }
+
+
+def _sites(toy: Toy, module: nn.Module) -> list[dict[str, Any]]:
+    """List each site with its shape, its tie and what is planted in it."""
+    modules, owners = dict(module.named_modules()), {other: owner for owner, other in toy.tied}
+    planted = toy.truth(module).sites
+    rows: list[dict[str, Any]] = []
+    for path in match_paths(module, toy.sites):
+        d_in, d_out = weight_of(modules[path]).shape
+        truth = planted.get(path)
+        rows.append(
+            {
+                "path": path,
+                "d_in": d_in,
+                "d_out": d_out,
+                "tied_to": owners.get(path),
+                "pieces": truth and truth.rank,
+                "pattern": truth and truth.pattern,
+            }
+        )
+    return rows
