@@ -46,7 +46,7 @@ class PlainTraining:
             {"params": list(self.model.parameters()), "lr": config.optimizer.factors.learning_rate},
             {"params": list(self.function.parameters()), "lr": config.optimizer.importance.learning_rate},
         ]
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(groups, eps=config.optimizer.epsilon, weight_decay=0.0)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.inputs: dict[str, Tensor] = {}
 

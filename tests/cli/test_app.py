@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 import unbraid
 from tests.cli.conftest import Cli, environment
 from unbraid.cli import score

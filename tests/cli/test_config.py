@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from tests.cli.conftest import QUICK, Cli
 from unbraid.core.config import read_yaml
+from unbraid.targets.toy import find_toy
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def test_decompose_takes_the_printed_file_and_keeps_it(cli: Cli, tmp_path: Path)
 def test_a_partial_file_lies_over_the_recipe(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("losses: {minimality: {coefficient: 0.5}}\n")
     tree = yaml.safe_load(cli("config", "show", "tms-5-2", "--config", "my.yaml", "--set", "seed=7").out)
-    assert (tree["seed"], tree["steps"], tree["losses"]["minimality"]["coefficient"]) == (7, 1500, 0.5)
+    assert (tree["seed"], tree["steps"], tree["losses"]["minimality"]["coefficient"]) == (7, find_toy("tms-5-2").recipe["steps"], 0.5)
     assert "stochastic" in tree["losses"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from rich.console import Console
+
 from unbraid.cli import progress
 from unbraid.decompose.verb import Progress
 

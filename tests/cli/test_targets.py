@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tests.cli.conftest import QUICK, Cli
 from unbraid.core.errors import UserError
 from unbraid.targets.tms import TMS

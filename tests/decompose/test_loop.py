@@ -135,3 +135,12 @@ def test_clipping_and_schedule_reach_the_optimiser(sparse_target: Target) -> Non
     assert importance["lr"] == 1e-3
     norm = torch.cat([parameter.grad.flatten() for parameter in training.model.parameters() if parameter.grad is not None]).norm()
     assert norm.item() <= 1e-3 * 1.001
+
+
+def test_batch_size_plays_no_part_for_ready_batches() -> None:
+    target = Target(mlp(), sites="*", data=[torch.randn(8, 4)])
+    values = []
+    for batch_size in (8, 500):
+        config = small(steps=1, batch_size=batch_size, losses={"lp-minimality": {"beta": 0.5}})
+        values.append(run(target, config)[1][1]["train/lp-minimality"])
+    assert values[0] == pytest.approx(values[1])

@@ -20,7 +20,7 @@ def test_kl_is_the_mean_over_positions_of_the_plain_sum() -> None:
 @pytest.mark.parametrize("name", ["mse", "kl"])
 def test_equal_outputs_are_at_distance_zero(name: str) -> None:
     x = torch.randn(5, 3)
-    assert float(behaviour_named(name).distance(x, x.clone())) == pytest.approx(0, abs=1e-7)
+    assert float(behaviour_named(name).distance(x, x.clone(), None)) == pytest.approx(0, abs=1e-7)
 
 
 def test_kl_ignores_a_shift_of_all_logits() -> None:
@@ -31,3 +31,15 @@ def test_kl_ignores_a_shift_of_all_logits() -> None:
 def test_unknown_behaviour() -> None:
     with pytest.raises(UserError, match="Unknown behaviour 'mes'. Closest: 'mse'"):
         behaviour_named("mes")
+
+
+@pytest.mark.parametrize("name", ["mse", "kl"])
+@pytest.mark.parametrize("lead", [(4,), (2, 3)])
+def test_weights_average_over_positions(name: str, lead: tuple[int, ...]) -> None:
+    distance = behaviour_named(name).distance
+    clean, other, weights = torch.randn(*lead, 5), torch.randn(*lead, 5), torch.rand(lead)
+    weights = weights / weights.sum()
+    apart = [distance(a[None], b[None], None) for a, b in zip(clean.view(-1, 5), other.view(-1, 5), strict=True)]
+    torch.testing.assert_close(distance(clean, other, weights), (torch.stack(apart) * weights.flatten()).sum())
+    equal = torch.full(lead, 1 / weights.numel())
+    torch.testing.assert_close(distance(clean, other, equal), distance(clean, other, None))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unbraid.core.errors import UserError
-from unbraid.targets.data import Batches, Drawn, SparseFeatures, as_data, check_finite, move
+from unbraid.targets.data import Batches, Drawn, SparseFeatures, as_data, bernoulli_positions, check_finite, move
 
 
 def test_sparse_features_have_the_stated_probability_and_mean(generator: torch.Generator) -> None:
@@ -72,3 +72,37 @@ def test_move_keeps_the_packing() -> None:
     cpu = torch.device("cpu")
     assert isinstance(move((torch.zeros(1), torch.zeros(2)), cpu), tuple)
     assert set(move({"a": torch.zeros(1)}, cpu)) == {"a"}
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.3, 0.9, 1.0])
+def test_positions_are_independent_trials(probability: float, generator: torch.Generator) -> None:
+    hits = torch.zeros(200_000)
+    positions = bernoulli_positions(len(hits), probability, generator)
+    assert bool((positions.diff() > 0).all())
+    hits[positions] = 1
+    spread = (probability * (1 - probability) / len(hits)) ** 0.5
+    assert float(hits.mean()) == pytest.approx(probability, abs=4 * spread + 1e-12)
+    halves = hits.view(2, -1).mean(1)
+    assert float((halves[0] - halves[1]).abs()) <= 8 * spread + 1e-12
+    if probability < 1:
+        assert abs(float(torch.corrcoef(torch.stack([hits[:-1], hits[1:]]))[0, 1])) < 0.01
+
+
+def test_first_and_last_position_are_as_likely_as_the_others() -> None:
+    generator = torch.Generator().manual_seed(1)
+    hits = torch.zeros(5)
+    for _ in range(4000):
+        hits[bernoulli_positions(5, 0.2, generator)] += 1
+    torch.testing.assert_close(hits / 4000, torch.full((5,), 0.2), rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("probability", [0.02, 0.7])
+def test_distinct_inputs_are_the_batch_with_equal_rows_once(probability: float) -> None:
+    data = SparseFeatures(5, probability)
+    batch = data.batch(0, 200, torch.Generator().manual_seed(2))
+    weighted = data.distinct(0, 200, torch.Generator().manual_seed(2))
+    assert weighted.size == 200
+    assert float(weighted.weights.sum()) == pytest.approx(1)
+    assert len(weighted.inputs) == len(batch.unique(dim=0))
+    for function in (torch.sin, torch.exp, torch.square):
+        torch.testing.assert_close((weighted.weights[:, None] * function(weighted.inputs)).sum(0), function(batch).mean(0))

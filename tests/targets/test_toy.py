@@ -84,3 +84,10 @@ def test_weights_of_another_model_are_refused(tmp_path: Path, other: nn.Module) 
 def test_unlearned_features_are_those_above_the_share() -> None:
     trained = Trained(mlp(), torch.tensor([0.1, 0.5, 0.29]), torch.ones(3))
     assert trained.unlearned(0.3) == [1]
+
+
+@pytest.mark.parametrize("probability", [0.0, -0.1, 1.5])
+def test_probability_that_is_none_is_refused(probability: float) -> None:
+    for name in ("tms-5-2", "residual-mlp-1"):
+        with pytest.raises(UserError, match="'probability' was given"):
+            type(find_toy(name)).parse({"probability": probability})

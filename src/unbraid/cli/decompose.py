@@ -55,7 +55,7 @@ def decompose(
         "--weights": weights,
         "--out": out,
     }
-    others = [name for name, value in given.items() if value]
+    others = [name for name, value in given.items() if value not in (None, [])]
     if resume is not None and others:
         raise UserError(f"--resume goes on by the run's own settings, so {others[0]} cannot be given beside it.", f"Leave {others[0]} out.")
     start(plugins)

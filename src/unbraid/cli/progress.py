@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def live(title: str) -> Iterator[Callable[[Progress], None] | None]:
+def live(title: str) -> Generator[Callable[[Progress], None] | None]:
     """Show a bar while the block runs and give what feeds it; give None where stderr is no terminal."""
     from rich.console import Console
 
@@ -58,7 +58,7 @@ def describe(progress: Progress, first_step: int, first_seconds: float) -> str:
 
 
 @contextmanager
-def busy(text: str) -> Iterator[None]:
+def busy(text: str) -> Generator[None]:
     """Say on a terminal what is being waited for."""
     from rich.console import Console
 

@@ -121,7 +121,9 @@ def train_target(
     out: Annotated[
         Path | None, typer.Option(help="Where to write the weights. Default: NAME.safetensors here.", metavar="FILE", show_default=False)
     ] = None,
-    bundled: Annotated[bool, typer.Option("--bundled", metavar="", help="For maintainers: write the weights that the package brings.")] = False,
+    bundled: Annotated[
+        bool, typer.Option("--bundled", metavar="", help="For maintainers: write the weights that the package brings.")
+    ] = False,
     json_: Json = False,
     plugins: Plugins = None,
 ) -> None:

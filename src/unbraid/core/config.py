@@ -18,7 +18,9 @@ C = TypeVar("C", bound="Config")
 class Config(BaseModel):
     """A frozen group of settings; an unknown key is an error that names the closest known one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="constants", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="constants", use_attribute_docstrings=True
+    )
 
     @classmethod
     def parse(cls: type[C], tree: Mapping[str, Any], source: str = "the configuration") -> C:

@@ -89,11 +89,14 @@ def _minimality_lines(target: Target, oracle: Mapping[str, float | None], measur
     lines: list[LineSpec] = []
     for site in target.sites:
         known = oracle.get(f"l0/{site.path}")
-        l0 = None if known is None else Bar(L0_LOW * known, L0_HIGH * known, why="the truth's own count, less weak inputs")
-        rank = target.truth.sites[site.path].rank if target.truth else None
+        truth = target.truth.sites[site.path] if target.truth else None
+        rank = truth.rank if truth else None
+        # Being on for an input with no feature costs an always-on map nothing and harms nothing, so its rank is the limit.
+        most = float(truth.rank) if truth and truth.pattern == "always_on" else known
+        l0 = None if known is None or most is None else Bar(L0_LOW * known, L0_HIGH * most, why="the truth's own count, less weak inputs")
         alive = None if rank is None else Bar(rank - 1, rank + 1, why=f"{rank} planted pieces")
         lines.append(LineSpec(f"l0/{site.path}", f"L0 of {site.path}", "minimality", l0, "mean count of importances above 0.1"))
-        lines.append(LineSpec(f"alive/{site.path}", f"alive in {site.path}", "minimality", alive, "importance above 0.1 on some input"))
+        lines.append(LineSpec(f"alive/{site.path}", f"alive in {site.path}", "minimality", alive, "importance above 0.1 on at least one input in a thousand"))
     if "decided" in measured.values:
         lines.append(LineSpec("decided", "importances on probes that are fully on", "minimality", DECIDED, "of those above 0.05"))
     return lines

@@ -48,6 +48,17 @@ class OptimizerConfig(Config):
     """V and U."""
     importance: GroupConfig = GroupConfig()
     """The importance function."""
+    epsilon: PositiveFloat = 1e-8
+    """AdamW's ε. Where outputs are small, gradients can fall below the usual 1e-8, and then ε decides the step."""
+
+
+class PruneConfig(Config):
+    """Removing subcomponents that carry nothing, once."""
+
+    at: float = Field(default=0.7, gt=0, lt=1)
+    """Share of the run after which it is done."""
+    below: float = Field(default=0.05, gt=0, lt=1)
+    """Remove those smaller than this share of the site's largest, by ‖V_c‖ ‖U_c‖."""
 
 
 class EvaluationConfig(Config):
@@ -99,6 +110,8 @@ class DecomposeConfig(Config):
         default_factory=lambda: {name: losses.parse(name) for name in ("stochastic", "minimality")}
     )
     """Name → loss; the name is its kind unless `kind` says otherwise, and null takes a preset's loss out."""
+    prune: PruneConfig | None = None
+    """Remove subcomponents that carry nothing; null keeps all."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How the parameters are optimised."""
     evaluation: EvaluationConfig = EvaluationConfig()

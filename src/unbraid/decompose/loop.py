@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unbraid.core.errors import UserError
 from unbraid.decompose.config import DecomposeConfig
+from unbraid.decompose.prune import prune
 from unbraid.decompose.step import Step, importances_of
 from unbraid.decompose.training import Training, clip_gradients, each_loss, sample, set_learning_rates, warm_up
 from unbraid.targets.target import Target
@@ -40,6 +41,8 @@ def train(training: Training, target: Target, config: DecomposeConfig, watch: Wa
         warm_up(training, config.warmup)
     for step in range(training.step, config.steps):
         progress = step / config.steps
+        if config.prune is not None and step == round(config.prune.at * config.steps):
+            prune(training, config.prune)
         batch, weights = sample(training, target, config)
         clean = training.model.clean(batch)
         importances = importances_of(training.model, training.function, clean)

@@ -75,6 +75,11 @@ class DecomposedModel(nn.Module):
         """The decomposed sites by path, in the model's order."""
         return self._wrappers
 
+    @property
+    def pruned(self) -> bool:
+        """Whether any subcomponent was pruned."""
+        return any(not bool(module.kept.all()) for module in self.factors.values() if isinstance(module, Factors))
+
     def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
         super()._apply(fn, recurse)
         self._twin[0]._apply(fn)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,10 +26,14 @@ def training_data(decomposition: Decomposition) -> Data | None:
     rows = rows[:: math.ceil(len(rows) / MOST_POINTS)]
     steps = [int(row["step"]) for row in rows]
     names = [key for key in rows[-1] if key.startswith("train/") and not key.startswith("train/l0")]
-    losses = {key.removeprefix("train/"): rounded([row.get(key, math.nan) for row in rows]) for key in names}
     sites = [key for key in rows[-1] if key.startswith("train/l0/")]
-    l0 = {key.removeprefix("train/l0/"): rounded([row.get(key, math.nan) for row in rows]) for key in sites}
+    losses = {key.removeprefix("train/"): [_logged(row, key) for row in rows] for key in names}
+    l0 = {key.removeprefix("train/l0/"): [_logged(row, key) for row in rows] for key in sites}
     return {"step": steps, "losses": losses, "l0": l0}
+
+
+def _logged(row: Mapping[str, float], key: str) -> float | None:
+    return rounded(row[key]) if key in row else None
 
 
 def draw_training(data: Data, theme: Theme) -> Figure:
@@ -42,22 +48,22 @@ def draw_training(data: Data, theme: Theme) -> Figure:
     return figure
 
 
-def _curves(axes: Axes, steps: Sequence[int], curves: dict[str, list[float]], theme: Theme) -> None:
+def _curves(axes: Axes, steps: Sequence[int], curves: dict[str, list[float | None]], theme: Theme) -> None:
     """Draw curves on a logarithmic axis, each with its name at its end; many curves go without names."""
     palette = [theme.learned, theme.planted, theme.chance, theme.other, theme.ink, theme.muted]
     named = len(curves) <= MOST_NAMED
     axes.set_yscale("log")
     ends: list[tuple[str, float, str]] = []
     for index, (name, values) in enumerate(curves.items()):
-        shown = [value if value > 0 else math.nan for value in values]
+        shown = [value if value else math.nan for value in values]
         colour = theme.ink if name == "loss" else palette[(index - ("loss" in curves)) % 4] if named else theme.learned
-        axes.plot(steps, shown, color=colour, alpha=1 if named else 0.5, linewidth=1.6 if named else 1, gid=f"curve-{name}")
+        axes.plot(steps, shown, color=colour, alpha=1 if named else 0.5, linewidth=1.6 if named else 1, label=f"curve-{name}")
         finite = [value for value in shown if math.isfinite(value)]
         if finite:
             ends.append(("total" if name == "loss" else name, finite[-1], colour))
     axes.set(xlim=(0, steps[-1]), xlabel="step")
     axes.set_xticks([0, steps[-1] / 2, steps[-1]], [f"{round(x):,}" for x in (0, steps[-1] / 2, steps[-1])])
-    axes.grid(True)
+    axes.grid(True, axis="y")
     axes.spines["left"].set_visible(False)
     log_ticks(axes)
     if named and ends:
@@ -68,10 +74,19 @@ def _curves(axes: Axes, steps: Sequence[int], curves: dict[str, list[float]], th
 def end_labels(axes: Axes, values: Sequence[float], texts: Sequence[str], colours: Sequence[str]) -> None:
     """Write names to the right of a panel at the heights of their values on a logarithmic axis, moved apart where they would touch."""
     low, high = (math.log10(end) for end in axes.get_ylim())
-    height = float(axes.get_position().height * axes.figure.get_size_inches()[1] * 72)
+    height = float(axes.get_window_extent().height * 72 / axes.figure.dpi)
     wanted = [(math.log10(value) - low) / (high - low) * height for value in values]
     for at, text, colour in zip(spread(wanted, 11), texts, colours, strict=True):
-        axes.annotate(text, (1, at / height), xytext=(6, 0), xycoords="axes fraction", textcoords="offset points", va="center", fontsize=8, color=colour)
+        axes.annotate(
+            text,
+            (1, at / height),
+            xytext=(6, 0),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=colour,
+        )
 
 
 def spectrum_data(scorecard: Scorecard) -> Data:
@@ -80,7 +95,7 @@ def spectrum_data(scorecard: Scorecard) -> Data:
     known = {line.key: line for line in scorecard.lines}
     for path, values in list(scorecard.spectrum.items())[:MOST_PANELS]:
         floored = [max(float(value), FLOOR) for value in values]
-        falls = [upper / lower for upper, lower in zip(floored, floored[1:], strict=False)]
+        falls = [upper / lower for upper, lower in pairwise(floored)]
         cliff = max(range(len(falls)), key=falls.__getitem__) if falls else None
         line = known.get(f"alive/{path}")
         panels.append(
@@ -116,17 +131,24 @@ def _spectrum(axes: Axes, p: Data, floor: float, theme: Theme) -> None:
     used = cliff or len(values)
     axes.set_yscale("log")
     size = 5 if len(values) <= 60 else 3 if len(values) <= 250 else 1.6
-    axes.plot(range(1, used + 1), values[:used], "o", color=theme.learned, markersize=size, markeredgewidth=0, gid="used")
-    axes.plot(range(used + 1, len(values) + 1), values[used:], "o", color=theme.muted, markersize=size * 0.8, markeredgewidth=0, gid="unused")
+    axes.plot(range(1, used + 1), values[:used], "o", color=theme.learned, markersize=size, markeredgewidth=0, label="used")
+    axes.plot(
+        range(used + 1, len(values) + 1), values[used:], "o", color=theme.muted, markersize=size * 0.8, markeredgewidth=0, label="unused"
+    )
     axes.set(xlim=(0, len(values) + 1), ylim=(floor / 2.5, 2), xlabel="subcomponents, most used first")
-    axes.grid(True)
+    axes.grid(True, axis="y")
     axes.spines["left"].set_visible(False)
     log_ticks(axes)
     if planted is not None:
         axes.axvline(planted + 0.5, color=theme.planted, linewidth=1.2, dashes=(3, 2))
         right = planted < 0.62 * len(values)
         shift = 5 if right else -5
-        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8, "ha": "left" if right else "right"}
+        place: Any = {
+            "xycoords": ("data", "axes fraction"),
+            "textcoords": "offset points",
+            "fontsize": 8,
+            "ha": "left" if right else "right",
+        }
         axes.annotate(f"{planted} planted", (planted + 0.5, 0.98), xytext=(shift, 0), va="top", color=theme.planted, **place)
     panel_title(axes, p["site"], _cliff_text(p, floor), theme)
 
@@ -172,7 +194,7 @@ def draw_ladder(data: Data, theme: Theme) -> Figure:
     axes.set(xlim=(budget[0] / 1.12, budget[-1] * 1.06), ylim=(min(positive) / 1.6, max(positive) * 1.7), xlabel="steps of the adversary")
     axes.set_xticks(budget, [f"{steps:,}" for steps in budget])
     axes.xaxis.set_minor_locator(axes.xaxis.get_major_locator())
-    axes.grid(True)
+    axes.grid(True, axis="y")
     axes.spines["left"].set_visible(False)
     log_ticks(axes)
     labels: list[tuple[float, str, str]] = []
@@ -183,10 +205,10 @@ def draw_ladder(data: Data, theme: Theme) -> Figure:
         axes.axhline(data["chance"], color=theme.chance, linewidth=1.2, dashes=(4, 2))
         labels.append((data["chance"], "random masks", theme.chance))
     if data["oracle"] and min(data["oracle"]) > 0:
-        axes.plot(budget, data["oracle"], "o-", color=theme.planted, markersize=4.5, gid="oracle")
+        axes.plot(budget, data["oracle"], "o-", color=theme.planted, markersize=4.5, label="oracle")
         labels.append((data["oracle"][-1], "planted truth", theme.planted))
     axes.fill_between(budget, data["low"], data["high"], color=theme.learned, alpha=0.18, linewidth=0)
-    axes.plot(budget, data["lost"], "o-", color=theme.learned, markersize=5, gid="lost")
+    axes.plot(budget, data["lost"], "o-", color=theme.learned, markersize=5, label="lost")
     labels.append((data["lost"][-1], "decomposition", theme.learned))
     if data["bar"]:
         axes.plot(budget[0], data["bar"], "_", color=theme.ink, markersize=16, markeredgewidth=2)

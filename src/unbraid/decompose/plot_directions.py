@@ -86,7 +86,7 @@ def _plane(axes: Axes, p: Data, reach: float, theme: Theme) -> None:
         axes.plot([0, x], [0, y], color=theme.learned, linewidth=1.6, zorder=3)
     if p["recovered"]:
         points: Any = list(zip(*p["recovered"], strict=True))
-        axes.scatter(*points, s=26, color=theme.learned, zorder=4, linewidths=0, gid="recovered")
+        axes.scatter(*points, s=26, color=theme.learned, zorder=4, linewidths=0, label="recovered")
     if p["idle"]:
         points = list(zip(*p["idle"], strict=True))
         axes.scatter(*points, s=7, color=theme.muted, zorder=1, linewidths=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -81,7 +82,7 @@ def draw_scorecard(data: Data, theme: Theme) -> Figure:
     return figure
 
 
-def _left() -> dict[str, object]:
+def _left() -> dict[str, Any]:
     return {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "annotation_clip": False}
 
 
@@ -93,7 +94,7 @@ def _row(axes: Axes, row: Data, at: float, theme: Theme) -> None:
     axes.plot(list(row["nulls"].values()), [at] * len(row["nulls"]), "|", color=theme.muted, markersize=8, markeredgewidth=1.3)
     if row["oracle"] is not None:
         axes.plot(row["oracle"], at, "D", color="none", markeredgecolor=theme.ink, markersize=4.5, markeredgewidth=1)
-    axes.plot(row["value"], at, "o" if row["passed"] else "X", color=colour, markersize=6.5, markeredgewidth=0, gid=f"line-{row['key']}")
+    axes.plot(row["value"], at, "o" if row["passed"] else "X", color=colour, markersize=6.5, markeredgewidth=0, label=f"line-{row['key']}")
 
 
 def _legend(figure: Figure, theme: Theme) -> None:

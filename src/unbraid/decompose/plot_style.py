@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
@@ -99,9 +99,9 @@ class Plot(NamedTuple):
 
 
 @contextmanager
-def style(theme: Theme) -> Iterator[None]:
+def style(theme: Theme) -> Generator[None]:
     """Draw in a theme; the settings of matplotlib are as before afterwards."""
-    settings: dict[str, Any] = {
+    settings: Any = {
         "font.family": "DejaVu Sans",  # comes with matplotlib, so that sizes are the same everywhere; readers see their system's font
         "font.size": 8.5,
         "text.color": theme.ink,
@@ -164,8 +164,12 @@ def log_ticks(axes: Axes, which: Literal["x", "y"] = "y") -> None:
     inside = [tick for tick in ticks if low - 1e-9 <= math.log10(tick) <= high + 1e-9]
     axis.set_major_locator(FixedLocator(inside))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: power_text(float(value))))
+    axis.set_major_formatter(FuncFormatter(_tick_text))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _tick_text(value: float, position: int | None = None) -> str:
+    return power_text(float(value))
 
 
 def power_text(value: float) -> str:
@@ -198,11 +202,15 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
 
 def rounded(values: object, digits: int = 5) -> Any:
     """Return nested numbers as lists of floats with so many significant digits: what is drawn is what is written down."""
+
+    def shortest(value: float) -> float:
+        return float(f"{value:.{digits}g}")
+
     array = np.asarray(values, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         magnitude = np.where((array == 0) | ~np.isfinite(array), 0, np.floor(np.log10(np.abs(array))))
     scale = 10.0 ** (digits - 1 - magnitude)
-    return np.vectorize(lambda value: float(f"{value:.{digits}g}"), otypes=[float])(np.round(array * scale) / scale).tolist()
+    return np.vectorize(shortest, otypes=[float])(np.round(array * scale) / scale).tolist()
 
 
 def svg(figure: Figure) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
 from unbraid.core.errors import UserError
 from unbraid.decompose.plot_curves import draw_ladder, draw_spectrum, draw_training, ladder_data, spectrum_data, training_data
 from unbraid.decompose.plot_directions import directions_data, draw_directions
-from unbraid.decompose.plot_matrix import draw_importance, draw_pieces, importance_data, pieces_data
+from unbraid.decompose.plot_importance import draw_importance, importance_data
 from unbraid.decompose.plot_observe import Observed, observe
+from unbraid.decompose.plot_pieces import draw_pieces, pieces_data
 from unbraid.decompose.plot_scorecard import draw_scorecard, scorecard_data
 from unbraid.decompose.plot_style import THEMES, Data, Plot, Theme, ThemeName, style
 from unbraid.decompose.result import Decomposition
@@ -69,7 +69,9 @@ def plot_directions(decomposition: Decomposition, theme: ThemeName = "light") ->
     Raises:
         UserError: No site with a sparse truth reads from or writes to two dimensions.
     """
-    return draw("directions", _known(directions_data(decomposition, observe(decomposition)), decomposition, "site with two dimensions"), theme)
+    return draw(
+        "directions", _known(directions_data(decomposition, observe(decomposition)), decomposition, "site with two dimensions"), theme
+    )
 
 
 def plot_training(decomposition: Decomposition, theme: ThemeName = "light") -> Plot:

@@ -14,11 +14,11 @@ from rich.table import Table
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from unbraid.core.config import read_yaml
 from unbraid.core.errors import UserError, unknown
 from unbraid.core.metrics import read_metrics
 from unbraid.core.seeds import Streams
 from unbraid.core.storage import check_manifest, disk_errors, write_atomically, write_manifest, write_text
-from unbraid.core.config import read_yaml
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.importance_function import ImportanceFunction
 from unbraid.decompose.masks import Mask
@@ -32,7 +32,8 @@ from unbraid.targets.toy import save_weights, toys
 if TYPE_CHECKING:
     from unbraid.decompose.scorecard import Scorecard
 
-ALIVE_THRESHOLD = 0.1
+ALIVE_THRESHOLD = 0.1  # an importance above this counts as on
+ALIVE_RATE = 1e-3  # a subcomponent that is on for at least this share of inputs is alive
 MODEL_FILE, CONFIG_FILE, TARGET_FILE = "model.safetensors", "config.yaml", "target.safetensors"
 
 
@@ -127,21 +128,21 @@ class Decomposition:
 
     @torch.no_grad()
     def site_facts(self, batches: int = 10) -> dict[str, dict[str, Any]]:
-        """Return per site: d_in, d_out, C, alive (importance above 0.1 on some input), l0 (mean count above 0.1) and ‖Δ‖²/‖W‖²."""
+        """Return per site: d_in, d_out, C, alive (importance above 0.1 on at least one input in a thousand), l0 (mean count above 0.1) and ‖Δ‖²/‖W‖²."""
         streams = Streams(self.config.seed, self.device)
-        highest: dict[str, Tensor] = {path: torch.zeros(C, device=self.device) for path, C in self.model.C.items()}
+        firing: dict[str, Tensor] = {path: torch.zeros(C, device=self.device) for path, C in self.model.C.items()}
         l0 = dict.fromkeys(self.model.C, 0.0)
         for index in range(batches):
             batch = self.target.data.batch(index, self.config.evaluation.batch_size, streams["evaluation"])
             for path, g in self.importance(batch).items():
                 flat = g.flatten(0, -2)
-                highest[path] = torch.maximum(highest[path], flat.max(0).values)
+                firing[path] += (flat > ALIVE_THRESHOLD).float().mean(0) / batches
                 l0[path] += float((flat > ALIVE_THRESHOLD).float().sum(-1).mean()) / batches
         facts: dict[str, dict[str, Any]] = {}
         for path, site in self.model.sites.items():
             share = float(site.delta().square().sum() / site.weight.square().sum())
             d_in, d_out = site.weight.shape
-            alive = int((highest[path] > ALIVE_THRESHOLD).sum())
+            alive = int((firing[path] >= ALIVE_RATE).sum())
             facts[path] = {"d_in": d_in, "d_out": d_out, "C": self.model.C[path], "alive": alive, "l0": l0[path], "delta_share": share}
         return facts
 

@@ -15,7 +15,7 @@ from unbraid.decompose.bars import bars_for
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.evaluate import adversarial_ladder, reconstruction
 from unbraid.decompose.recovery import co_active_error, column_match, dense_error, identity_error, matching, piece_cosine, two_ends_share
-from unbraid.decompose.result import ALIVE_THRESHOLD, Decomposition
+from unbraid.decompose.result import ALIVE_RATE, ALIVE_THRESHOLD, Decomposition
 from unbraid.decompose.scorecard import Line, Scorecard
 from unbraid.decompose.subject import Subject, learned, oracle, shuffled, untrained, zeroed
 from unbraid.targets.data import Batch, move
@@ -57,7 +57,8 @@ def score(decomposition: Decomposition) -> Scorecard:
             value=_estimate(result.values[bar.key]),
             bar=bar.bar,
             nulls={name: value for name, null in nulls.items() if (value := null.mean(bar.key)) is not None},
-            oracle=truth.mean(bar.key) if truth else None,
+            # The oracle's importances go by features, the co-active line by what the model answers, so it has no oracle.
+            oracle=truth.mean(bar.key) if truth and bar.key != "co_active_error" else None,
             note=bar.note,
         )
         for bar in bars
@@ -76,7 +77,7 @@ def measure(subject: Subject, target: Target, config: DecomposeConfig, ladder: b
     settings, device = config.evaluation, torch.device(config.device)
     streams = Streams(config.seed, device)
     measured = Measured()
-    highest: dict[str, Tensor] = {}
+    firing: dict[str, Tensor] = {}
     for index in range(settings.batches):
         clean = subject.model.clean(move(target.data.batch(index, settings.batch_size, streams["evaluation"]), device))
         for name, value in reconstruction(subject, clean, target.behaviour, streams["evaluation-masks"]).items():
@@ -86,10 +87,10 @@ def measure(subject: Subject, target: Target, config: DecomposeConfig, ladder: b
         for steps, value in lost.items():
             measured.values[f"pgd_{steps}"].append(value)
         with torch.no_grad():
-            _count(measured, subject.importance(clean), highest, settings.batches)
+            _count(measured, subject.importance(clean), firing, settings.batches)
     first = f"pgd_{settings.adversary_steps[0]}"
     measured.values["pgd_ratio"] = [p / max(s, 1e-12) for p, s in zip(measured.values[first], measured.values["stoch_masked"], strict=True)]
-    alive = {path: value > ALIVE_THRESHOLD for path, value in highest.items()}
+    alive = {path: rate >= ALIVE_RATE for path, rate in firing.items()}
     for path, mask in alive.items():
         measured.values[f"alive/{path}"] = [float(mask.sum())]
     with torch.no_grad():
@@ -100,13 +101,13 @@ def measure(subject: Subject, target: Target, config: DecomposeConfig, ladder: b
     return measured
 
 
-def _count(measured: Measured, importance: Mapping[str, Tensor], highest: dict[str, Tensor], batches: int) -> None:
-    """Add one batch to L0, the highest importances and the spectrum."""
+def _count(measured: Measured, importance: Mapping[str, Tensor], firing: dict[str, Tensor], batches: int) -> None:
+    """Add one batch to L0, the firing rates and the spectrum."""
     for path, g in importance.items():
         flat = g.flatten(0, -2)
         measured.values[f"l0/{path}"].append(float((flat > ALIVE_THRESHOLD).float().sum(-1).mean()))
-        top = flat.max(0).values
-        highest[path] = torch.maximum(highest[path], top) if path in highest else top
+        top = (flat > ALIVE_THRESHOLD).float().mean(0) / batches
+        firing[path] = firing[path] + top if path in firing else top
         measured.spectrum[path] = measured.spectrum.get(path, torch.zeros_like(top)) + flat.mean(0) / batches
 
 

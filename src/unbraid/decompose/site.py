@@ -55,10 +55,13 @@ class Factors(nn.Module):
         C: Number of subcomponents.
     """
 
+    kept: Tensor
+
     def __init__(self, d_in: int, d_out: int, C: int) -> None:
         super().__init__()
         self.V = nn.Parameter(torch.empty(d_in, C))
         self.U = nn.Parameter(torch.empty(C, d_out))
+        self.register_buffer("kept", torch.ones(C))  # 0 for subcomponents that were pruned
 
     def views(self) -> tuple[Float[Tensor, "d_in C"], Float[Tensor, "C d_out"]]:
         """Return V and U."""
@@ -76,6 +79,11 @@ class TransposedFactors(nn.Module):
         """Return the owner's factors with their roles exchanged."""
         V, U = self._owner[0].views()
         return U.mT, V.mT
+
+    @property
+    def kept(self) -> Float[Tensor, " C"]:
+        """The owner's: 0 for subcomponents that were pruned."""
+        return self._owner[0].kept
 
 
 class DecomposedSite(nn.Module):

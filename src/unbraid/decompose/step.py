@@ -37,6 +37,10 @@ class Importances:
 def importances_of(model: DecomposedModel, function: ImportanceFunction, clean: Clean) -> Importances:
     """Evaluate the importance function on a clean pass."""
     logits = function(clean.inputs, _OnDemand(model, clean))
+    if model.pruned:
+        # A pruned subcomponent's logit is -1: never important, and without a gradient.
+        kept = {path: site.factors.kept for path, site in model.sites.items()}
+        logits = {path: z * kept[path] - (1 - kept[path]) for path, z in logits.items()}
     return Importances(*elementwise(leaky_hard, {path: logits[path] for path in model.sites}))
 
 

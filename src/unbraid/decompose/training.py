@@ -79,7 +79,7 @@ def _optimizer(model: DecomposedModel, function: ImportanceFunction, config: Dec
     groups: list[dict[str, object]] = []
     for module, group in ((model, config.optimizer.factors), (function, config.optimizer.importance)):
         groups.append({"params": list(module.parameters()), "lr": group.learning_rate, "weight_decay": group.weight_decay})
-    return torch.optim.AdamW(groups, fused=True)
+    return torch.optim.AdamW(groups, eps=config.optimizer.epsilon, fused=True)
 
 
 def sample(training: Training, target: Target, config: DecomposeConfig) -> tuple[Batch, Tensor | None]:

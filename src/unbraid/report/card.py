@@ -24,7 +24,7 @@ def model_card(decomposition: Decomposition, scorecard: Scorecard) -> str:
     sites = ", ".join(f"`{_plain(path)}` ({C})" for path, C in decomposition.model.C.items())
     losses = ", ".join(f"`{_plain(name)}`" for name in decomposition.config.losses)
     verdict = "\n".join(f"- {escape(text)}" for text in scorecard.verdict()[1:])
-    loading = ".from_pretrained(\".\")" if decomposition.config.target is not None else '.from_pretrained(".", target=target)'
+    loading = '.from_pretrained(".")' if decomposition.config.target is not None else '.from_pretrained(".", target=target)'
     parts = [
         f"{_FRONT}\n# {escape(scorecard.target)}, taken apart",
         f"The weight matrices of **{escape(scorecard.target)}** written as sums of rank-one subcomponents, with the function that says which of "
@@ -49,7 +49,9 @@ def markdown_table(table: Table) -> str:
     for group in table.groups:
         if group.title:
             lines.append(_line(["", f"**{escape(group.title)}**", *[""] * (width - 2)]))
-        lines.extend(_line([escape(cell.text) + (f" ({cell.note})" if cell.note.startswith("n = ") else "") for cell in row]) for row in group.rows)
+        lines.extend(
+            _line([escape(cell.text) + (f" ({cell.note})" if cell.note.startswith("n = ") else "") for cell in row]) for row in group.rows
+        )
     return "\n".join([*lines, "", escape(table.caption)])
 
 

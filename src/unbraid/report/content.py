@@ -137,15 +137,28 @@ class Page:
 
 
 def number(value: float | None) -> str:
-    """Write a number for reading: three significant digits, whole numbers whole, very small and very large ones as powers of ten."""
+    """Write a measured number: three significant digits, whole numbers whole, very small and very large ones as powers of ten."""
     if value is None:
         return ""
     if value != value or value in (float("inf"), float("-inf")):
-        return str(value)
+        return str(value).replace("-", "−")
     if float(value).is_integer() and abs(value) < 1e6:
         return f"{int(value):,}".replace("-", "−")
     if 1e-3 <= abs(value) < 1e6:
-        return f"{value:.3g}".replace("-", "−") if abs(value) < 1000 else f"{value:,.0f}".replace("-", "−")
+        return (f"{value:#.3g}".removesuffix(".") if abs(value) < 999.5 else f"{value:,.0f}").replace("-", "−")
+    factor, exponent = _scientific(value)
+    return f"{factor} × {exponent}"
+
+
+def interval(low: float, high: float) -> str:
+    """Write an interval; a power of ten that both ends share is written once."""
+    if 0 < low < 1e-3 and 0 < high < 1e-3:
+        (first, exponent), (last, other) = _scientific(low), _scientific(high)
+        if exponent == other:
+            return f"{first} – {last} × {exponent}"
+    return f"{number(low)} – {number(high)}"
+
+
+def _scientific(value: float) -> tuple[str, str]:
     factor, _, exponent = f"{value:.2e}".partition("e")
-    superscript = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{factor} × 10{superscript}".replace("-", "−")
+    return factor.replace("-", "−"), "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -31,7 +31,7 @@ def decomposition_page(
     sections = [
         Section("claims", "What may be said, and what not", (Text(tuple(verdict[1:]), points=True),)),
         Section("scorecard", "Scorecard", (scorecard_table(scorecard), *_figures(figures, {"scorecard"}))),
-        Section("sites", "Sites", (_sites(decomposition),)),
+        Section("sites", "Sites", (_sites(decomposition, scorecard),)),
         Section("figures", "Figures", _figures(figures, set(FIGURES) - {"scorecard"})),
         Section("reproduce", "How to make it again", _reproduce(decomposition)),
         Section("environment", "Environment and cost", (_environment(environment),)),
@@ -59,7 +59,9 @@ def _filled(block: Block) -> bool:
 
 
 def _figures(svgs: Mapping[str, Mapping[str, str]], names: set[str]) -> tuple[Figure, ...]:
-    return tuple(Figure(name, text.title, text.caption, text.alt, svgs[name]) for name, text in FIGURES.items() if name in names and name in svgs)
+    return tuple(
+        Figure(name, text.title, text.caption, text.alt, svgs[name]) for name, text in FIGURES.items() if name in names and name in svgs
+    )
 
 
 def _facts(decomposition: Decomposition, scorecard: Scorecard, environment: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -73,33 +75,31 @@ def _facts(decomposition: Decomposition, scorecard: Scorecard, environment: Mapp
     return tuple(facts)
 
 
-def _sites(decomposition: Decomposition) -> Table:
-    rows = tuple(
-        (
-            Cell(path),
-            Cell(f"{facts['d_in']} → {facts['d_out']}"),
-            Cell(str(facts["C"])),
-            Cell(str(facts["alive"])),
-            Cell(number(facts["l0"])),
-            Cell(number(facts["delta_share"])),
+def _sites(decomposition: Decomposition, scorecard: Scorecard) -> Table:
+    """Return one row per site; what was counted on data comes from the scorecard."""
+    counted = {line.key: line.value.value for line in scorecard.lines}
+    rows: list[tuple[Cell, ...]] = []
+    for path, site in decomposition.model.sites.items():
+        d_in, d_out = site.weight.shape
+        share = float(site.delta().detach().square().sum() / site.weight.square().sum())
+        numbers = (counted.get(f"alive/{path}"), counted.get(f"l0/{path}"), share)
+        rows.append(
+            (Cell(path), Cell(f"{d_in} → {d_out}"), Cell(str(decomposition.model.C[path])), *(Cell(number(value)) for value in numbers))
         )
-        for path, facts in decomposition.site_facts().items()
-    )
     columns = ("site", "d_in → d_out", "subcomponents", "alive", "L0", "‖Δ‖² / ‖W‖²")
-    return Table(columns, (Group("", rows),), frozenset(range(1, 6)))
+    return Table(columns, (Group("", tuple(rows)),), frozenset(range(1, 6)))
 
 
 def _reproduce(decomposition: Decomposition) -> tuple[Block, ...]:
     config = decomposition.config
-    loading = "import unbraid\n\nresult = unbraid.Decomposition.from_pretrained(\".\")\nresult.show()\nresult.scorecard().show()"
+    loading = 'import unbraid\n\nresult = unbraid.Decomposition.from_pretrained(".")\nresult.show()\nresult.scorecard().show()'
     settings = Code(config.to_yaml(), "All settings (config.yaml)")
     if config.target is None:
         intro = Text(("The target is a module given in Python, so the run is made again from Python with the settings below.",))
         loading = loading.replace('(".")', '(".", target=target)')
         return intro, Code(loading), settings
-    name = str(config.target.get("kind"))
     intro = Text(("From the run folder; the settings and the seed fix the result to the bit on one kind of machine.",))
-    return intro, Code(f"unbraid decompose {name} --config config.yaml"), Text(("To load it in Python:",)), Code(loading), settings
+    return intro, Code("unbraid decompose --config config.yaml"), Text(("To load it in Python:",)), Code(loading), settings
 
 
 def _environment(environment: Mapping[str, Any]) -> Table:

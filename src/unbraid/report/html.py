@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -15,7 +16,7 @@ def render(page: Page) -> str:
     environment = Environment(
         loader=PackageLoader("unbraid.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals["inline_svg"] = inline_svg
+    cast("dict[str, Any]", environment.filters)["inline_svg"] = inline_svg
     return environment.get_template("report.html.j2").render(page=page)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unbraid.decompose.scorecard import NULLS, Line, Scorecard
-from unbraid.report.content import Cell, Group, Table, number
+from unbraid.report.content import Cell, Group, Table, interval, number
 
 GROUPS = {
     "truth": "Truth: are the planted mechanisms found?",
@@ -33,11 +33,15 @@ def scorecard_table(scorecard: Scorecard) -> Table:
 
 
 def _row(line: Line, has_oracle: bool, nulls: list[str]) -> tuple[Cell, ...]:
-    mark = {True: Cell("✓", tip="meets its bar", tone="good"), False: Cell("✗", tip="misses its bar", tone="bad"), None: Cell("·", tone="quiet")}
+    mark = {
+        True: Cell("✓", tip="meets its bar", tone="good"),
+        False: Cell("✗", tip="misses its bar", tone="bad"),
+        None: Cell("·", tone="quiet"),
+    }
     value, bar = line.value, line.bar
     exact = value.low == value.high
-    interval = Cell("exact" if value.n == 1 else number(value.low), tone="quiet") if exact else Cell(f"{number(value.low)} – {number(value.high)}")
-    counted = Cell(interval.text, f"n = {value.n}" if value.n > 1 else "", tone=interval.tone)
+    ends = number(value.low) if exact and value.n > 1 else "exact" if exact else interval(value.low, value.high)
+    counted = Cell(ends, f"n = {value.n}" if value.n > 1 else "", tone="quiet" if exact else "")
     untested = bar is not None and bool(line.nulls) and not line.failing_nulls
     title = Cell(line.title, line.note, tip=line.key)
     if untested:
@@ -67,7 +71,9 @@ def bar_text(line: Line) -> str:
     """Write a bar with numbers for reading."""
     if line.bar is None:
         return ""
-    low, high = line.bar.low, line.bar.high
+    low, high = (
+        None if end is None else number(end) if end != 0 and abs(end) < 1e-3 else f"{end:.3g}" for end in (line.bar.low, line.bar.high)
+    )
     if low is not None and high is not None:
-        return number(low) if low == high else f"{number(low)} – {number(high)}"
-    return f"≥ {number(low)}" if low is not None else f"≤ {number(high)}"
+        return low if low == high else f"{low} – {high}"
+    return f"≥ {low}" if low is not None else f"≤ {high}"

@@ -23,7 +23,7 @@ FIGURES = {
     ),
     "importance": FigureText(
         "Which subcomponents does each input need?",
-        "One row per input, one column per subcomponent; dark is needed. With a known truth, one feature is on at a time and columns "
+        "One row per input, one column per subcomponent; strong colour is needed. With a known truth, one feature is on at a time and columns "
         "stand in the order of the features they match: a clean diagonal means one subcomponent per feature, and frames mark entries "
         "that count as errors. Subcomponents that are never needed are only counted.",
         "Matrix of importances per input and subcomponent for each site.",
@@ -37,7 +37,7 @@ FIGURES = {
     "pieces": FigureText(
         "Is each planted piece a subcomponent?",
         "Cosine between whole rank-one matrices, planted against recovered, read and write directions together. "
-        "A dark diagonal and nothing else means that each piece was found once, unsplit and unmerged.",
+        "A strong diagonal and nothing else means that each piece was found once, unsplit and unmerged.",
         "Matrix of cosines between planted pieces and alive subcomponents for each site.",
     ),
     "spectrum": FigureText(

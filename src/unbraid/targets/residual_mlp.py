@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -68,7 +69,7 @@ class ResidualMLP(Toy):
     """Neurons per layer."""
     n_layers: int
     """Number of MLP blocks."""
-    probability: float = 0.01
+    probability: float = Field(default=0.01, gt=0, le=1)
     """Chance that a feature is on."""
 
     training_steps: ClassVar[int] = 1000

@@ -50,6 +50,7 @@ class Target:
     ) -> None:
         self.module = module.eval()
         self.sites: tuple[Site, ...] = find_sites(module, _as_list(sites), _as_list(identities), tied)
+        _check_parameters(module)
         self.data: Data = as_data(data)
         self.behaviour = behaviour_named(behaviour) if isinstance(behaviour, str) else behaviour
         self.name = name or type(module).__name__
@@ -70,6 +71,13 @@ class Target:
             digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
             digest.update(values.flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+
+def _check_parameters(module: nn.Module) -> None:
+    """Raise a UserError when a parameter that is no site's weight, such as a bias, holds NaN or infinity."""
+    for name, parameter in module.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise UserError(f"The parameter {name!r} holds NaN or infinity.", "Load the model again.")
 
 
 def apply(module: nn.Module, batch: Batch) -> Float[Tensor, "*batch d"]:

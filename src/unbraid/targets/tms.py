@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,7 +51,7 @@ class TMS(Toy):
     """Width of the hidden layer."""
     identity: bool = False
     """Whether a frozen identity stands between the two layers."""
-    probability: float = 0.05
+    probability: float = Field(default=0.05, gt=0, le=1)
     """Chance that a feature is on."""
 
     tied: ClassVar[tuple[tuple[str, str], ...]] = (("linear1", "linear2"),)

@@ -28,7 +28,7 @@ def sources_of(loss: PersistentAdversarial) -> list[Tensor]:
 
 def train_step(loss: PersistentAdversarial, step: Step) -> float:
     value = loss(step)
-    (loss.coefficient * value).backward()
+    (loss.config.weight(step.progress) * value).backward()
     loss.after_backward(step)
     return value.item()
 

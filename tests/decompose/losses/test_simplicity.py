@@ -31,10 +31,8 @@ def test_few_orthogonal_pieces_are_cheapest() -> None:
     torch.testing.assert_close(simplicity(rotation, rotation.T.contiguous(), 0.9), whole)
 
 
-def test_annealing_and_site_weights(target: Target) -> None:
+def test_sites(target: Target) -> None:
     model, _ = decomposed(target)
-    settings = {"kind": "simplicity", "final_share": 0.0, "anneal_until": 0.5, "site_weights": {"2": 0.0}}
-    loss = losses.parse(settings).build(model)
+    loss = losses.parse({"kind": "simplicity", "sites": "0"}).build(model)
     alone = simplicity(*model.sites["0"].factors.views(), 0.9)
-    torch.testing.assert_close(loss(step_for(target, model, progress=0.25)), 0.5 * alone)
-    assert loss(step_for(target, model, progress=0.7)).item() == 0
+    torch.testing.assert_close(loss(step_for(target, model)), alone)

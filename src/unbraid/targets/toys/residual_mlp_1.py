@@ -24,4 +24,30 @@ class ResidualMLP1(ResidualMLP):
     )
     lesson: ClassVar[str] = "a layer can compute more features than it has neurons; neurons are not its parts"
     sites: ClassVar[tuple[str, ...]] = ("blocks.*.mlp_*",)
-    recipe: ClassVar[Mapping[str, Any]] = {}
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "steps": 6000,
+        "batch_size": 1024,
+        "components": {"*.mlp_in": 150, "*.mlp_out": 100},
+        "warmup": {"steps": 200, "learning_rate": 0.01, "weight_decay": 0.1},
+        "importance": {
+            "kind": "per-site",
+            "sites": {"*.mlp_in": {"kind": "component-readout"}, "*.mlp_out": {"kind": "layerwise-mlp", "hidden": 8}},
+        },
+        "losses": {
+            "stochastic": {"routing": "subset", "coefficient": 2.0},
+            "minimality": {"coefficient": 2e-5, "sites": "*.mlp_in"},
+            "minimality-out": {
+                "kind": "minimality",
+                "coefficient": 4e-6,
+                "sites": "*.mlp_out",
+                "frequency": None,
+                "gamma_end": 1.0,
+                "decay": {"begin": 0.4, "end": 0.65, "final_share": 0.03},
+            },
+        },
+        "optimizer": {
+            "factors": {"learning_rate": 2e-3, "final_share": 0.1},
+            "importance": {"learning_rate": 2e-3, "final_share": 0.1},
+            "epsilon": 1e-11,
+        },
+    }

@@ -24,9 +24,10 @@ class TMS4010(TMS):
     identity_error_bar: ClassVar[int] = 2
     recipe: ClassVar[Mapping[str, Any]] = {
         "steps": 2000,
+        "prune": {"at": 0.7, "below": 0.05},
         "batch_size": 1024,
-        "components": 160,
-        "importance": {"kind": "layerwise-mlp", "hidden": 256},
+        "components": 240,
+        "importance": {"kind": "layerwise-mlp", "hidden": 96},
         "losses": {
             "stochastic": {"routing": "subset"},
             "minimality": {"coefficient": 1e-4},

@@ -26,12 +26,18 @@ class TMS4010ID(TMS):
     identity_error_bar: ClassVar[int] = 2
     recipe: ClassVar[Mapping[str, Any]] = {
         "steps": 2000,
+        "prune": {"at": 0.7, "below": 0.05},
         "batch_size": 1024,
-        "components": 160,
-        "importance": {"kind": "layerwise-mlp", "hidden": 256},
+        "components": {"linear*": 240, "hidden": 40},
+        "importance": {
+            "kind": "per-site",
+            "sites": {"linear*": {"kind": "layerwise-mlp", "hidden": 96}, "hidden": {"kind": "layerwise-mlp", "hidden": 64}},
+        },
         "losses": {
             "stochastic": {"routing": "subset"},
-            "minimality": {"coefficient": 1e-4},
+            "minimality": {"coefficient": 1e-4, "sites": "linear*"},
+            "minimality-hidden": {"kind": "minimality", "coefficient": 2e-6, "sites": "hidden", "frequency": None, "gamma_end": 1.0},
+            "simplicity": {"coefficient": 1e-4, "p": 0.5, "sites": "hidden", "decay": {"begin": 0.7, "end": 0.75, "final_share": 1e-3}},
         },
         "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
     }

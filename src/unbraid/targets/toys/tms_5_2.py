@@ -23,10 +23,11 @@ class TMS52(TMS):
     sites: ClassVar[tuple[str, ...]] = ("linear1", "linear2")
     identity_error_bar: ClassVar[int] = 0
     recipe: ClassVar[Mapping[str, Any]] = {
-        "steps": 1500,
+        "steps": 3000,
         "batch_size": 1024,
-        "components": 40,
+        "components": 80,
         "importance": {"kind": "layerwise-mlp", "hidden": 64},
+        "prune": {"at": 0.7, "below": 0.05},
         "losses": {
             "stochastic": {"routing": "subset"},
             "minimality": {"coefficient": 8e-4},

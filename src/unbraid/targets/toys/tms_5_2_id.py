@@ -23,13 +23,16 @@ class TMS52ID(TMS):
     sites: ClassVar[tuple[str, ...]] = ("linear1", "hidden", "linear2")
     identity_error_bar: ClassVar[int] = 0
     recipe: ClassVar[Mapping[str, Any]] = {
-        "steps": 1500,
+        "steps": 3000,
         "batch_size": 1024,
-        "components": 40,
+        "components": {"linear*": 80, "hidden": 20},
         "importance": {"kind": "layerwise-mlp", "hidden": 64},
+        "prune": {"at": 0.7, "below": 0.05},
         "losses": {
             "stochastic": {"routing": "subset"},
-            "minimality": {"coefficient": 8e-4},
+            "minimality": {"coefficient": 8e-4, "sites": "linear*"},
+            "minimality-hidden": {"kind": "minimality", "coefficient": 1.6e-5, "sites": "hidden", "frequency": None, "gamma_end": 1.0},
+            "simplicity": {"coefficient": 5e-4, "p": 0.5, "sites": "hidden", "decay": {"begin": 0.7, "end": 0.75, "final_share": 1e-3}},
         },
         "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
     }
