@@ -115,7 +115,7 @@ class PlainTraining:
 
             return hook
 
-        return self.target.behaviour.distance(clean, self._hooked(batch, replace))
+        return self.target.behaviour.between(clean, self._hooked(batch, replace))
 
     def _delta(self, path: str) -> Tensor:
         V, U = self.factors[path].views()

@@ -136,7 +136,7 @@ def test_target_is_left_as_it_was() -> None:
 
 def test_state_holds_the_factors_only(target: Target) -> None:
     model, _ = decomposed(target)
-    assert sorted(model.state_dict()) == ["factors.0.U", "factors.0.V", "factors.2.U", "factors.2.V"]
+    assert sorted(model.state_dict()) == ["factors.0.U", "factors.0.V", "factors.0.kept", "factors.2.U", "factors.2.V", "factors.2.kept"]
 
 
 def test_tied_sites_share_one_parameter(tied_target: Target) -> None:

@@ -104,6 +104,12 @@ def test_importances_are_those_of_the_probes(drawn: dict[str, Plot], run: Run) -
         assert shown + panel["never_on"] == 8
 
 
+def test_pieces_are_compared_with_what_the_scorecard_calls_alive(drawn: dict[str, Plot], run: Run) -> None:
+    for panel in drawn["pieces"].data["panels"]:
+        assert len(panel["columns"]) == run[1][f"alive/{panel['site']}"].value.value
+        assert panel["mean_best_cosine"] >= run[1]["piece_cosine"].value.value - 1e-3
+
+
 def test_curves_show_their_numbers(drawn: dict[str, Plot]) -> None:
     training, spectrum, ladder = drawn["training"], drawn["spectrum"], drawn["ladder"]
     np.testing.assert_array_equal(artist(training, "curve-stochastic").get_ydata(), training.data["losses"]["stochastic"])

@@ -51,6 +51,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     temporary = _beside(path)
     try:
         write(temporary)
+        temporary.chmod(0o666 & ~_umask())
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -68,6 +69,12 @@ def sweep(folder: Path) -> None:
     for left in folder.glob(".*"):
         if re.fullmatch(r"\..+\.[0-9a-f]{8}", left.name):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: Path, text: str) -> None:

@@ -42,14 +42,14 @@ def reconstruction(subject: Subject, clean: Clean, behaviour: Behaviour, generat
         "random_masked": masks_from(nothing, draw_sources(importance, generator)),
     }
     scale = everything_lost(subject, clean, behaviour)
-    return {name: float(behaviour.distance(clean.output, subject.model.masked(clean, mask)) / scale) for name, mask in masks.items()}
+    return {name: float(behaviour.between(clean.output, subject.model.masked(clean, mask)) / scale) for name, mask in masks.items()}
 
 
 @torch.no_grad()
 def everything_lost(subject: Subject, clean: Clean, behaviour: Behaviour) -> Tensor:
     """Return the distance when every part is ablated and only biases and the rest of the model are left."""
     importance = subject.importance(clean)
-    return behaviour.distance(clean.output, subject.model.masked(clean, constant_masks(importance, 0.0, delta=None)))
+    return behaviour.between(clean.output, subject.model.masked(clean, constant_masks(importance, 0.0, delta=None)))
 
 
 def adversarial_ladder(
@@ -64,7 +64,7 @@ def adversarial_ladder(
     scale = float(everything_lost(subject, clean, behaviour))
 
     def objective(values: dict[str, Tensor]) -> Tensor:
-        return behaviour.distance(clean.output, subject.model.masked(clean, masks_from(importance, as_sources(values, importance))))
+        return behaviour.between(clean.output, subject.model.masked(clean, masks_from(importance, as_sources(values, importance))))
 
     values = random_sources(importance, "c", generator)
     lost: dict[int, float] = {}

@@ -43,10 +43,10 @@ def train(training: Training, target: Target, config: DecomposeConfig, watch: Wa
         progress = step / config.steps
         if config.prune is not None and step == round(config.prune.at * config.steps):
             prune(training, config.prune)
-        batch, weights = sample(training, target, config)
+        batch, weights, size = sample(training, target, config)
         clean = training.model.clean(batch)
         importances = importances_of(training.model, training.function, clean)
-        now = Step(training.model, clean, importances, target.behaviour, progress, training.streams, weights, config.batch_size)
+        now = Step(training.model, clean, importances, target.behaviour, progress, training.streams, weights, size)
         values = {name: loss(now) for name, loss in each_loss(training)}
         total = torch.stack([config.losses[name].weight(progress) * value for name, value in values.items()]).sum()
 

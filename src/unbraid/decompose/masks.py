@@ -40,9 +40,9 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The free choice behind a mask: r per subcomponent [..., C] and per Δ component [...], each in [0, 1]."""
+    """The free choice behind a mask: r per subcomponent [..., C] and per Δ component [...], each in [0, 1]; `component` broadcasts."""
 
-    component: Float[Tensor, "*lead C"]
+    component: Float[Tensor, "*#lead C"]
     delta: Float[Tensor, "*lead"]
 
 

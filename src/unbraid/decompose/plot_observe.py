@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unbraid.core.seeds import Streams
-from unbraid.decompose.result import ALIVE_THRESHOLD, Decomposition
+from unbraid.decompose.result import ALIVE_RATE, ALIVE_THRESHOLD, Decomposition
 
 SAMPLE_ROWS = 64
 
@@ -19,7 +19,7 @@ class Observed:
 
     Attributes:
         probes: Site → importance on the one-hot probes, [n, C]; None where no truth is known.
-        alive: Site → which subcomponents are above 0.1 on some fresh input, [C].
+        alive: Site → which subcomponents are above 0.1 on at least one fresh input in a thousand, [C].
         sample: Site → importance on the first fresh inputs (positions flattened), [rows, C].
     """
 
@@ -33,17 +33,17 @@ def observe(decomposition: Decomposition) -> Observed:
     """Run the probes and the scorecard's own fresh batches through the importance function."""
     target, settings = decomposition.target, decomposition.config.evaluation
     streams = Streams(decomposition.config.seed, decomposition.device)
-    highest: dict[str, Tensor] = {}
+    rate: dict[str, Tensor] = {}
     sample: dict[str, Tensor] = {}
     for index in range(settings.batches):
         batch = target.data.batch(index, settings.batch_size, streams["evaluation"])
         for path, g in decomposition.importance(batch).items():
             flat = g.flatten(0, -2)
-            top = flat.max(dim=0).values
-            highest[path] = torch.maximum(highest[path], top) if path in highest else top
+            share = (flat > ALIVE_THRESHOLD).float().mean(dim=0) / settings.batches
+            rate[path] = rate[path] + share if path in rate else share
             if index == 0:
                 sample[path] = flat[:SAMPLE_ROWS].cpu()
     probes = None
     if target.truth is not None:
         probes = {path: g.flatten(0, -2).cpu() for path, g in decomposition.importance(target.truth.one_hot).items()}
-    return Observed(probes, {path: (value > ALIVE_THRESHOLD).cpu() for path, value in highest.items()}, sample)
+    return Observed(probes, {path: (value >= ALIVE_RATE).cpu() for path, value in rate.items()}, sample)

@@ -212,7 +212,7 @@ class Decomposition:
         function.load_state_dict(parts["importance"])
         device = torch.device(config.device)
         return cls(
-            target, config, model.to(device), function.to(device), int(manifest["step"]), tuple(read_metrics(folder / "metrics.jsonl"))
+            target, config, model.to(device).eval(), function.to(device).eval(), int(manifest["step"]), tuple(read_metrics(folder / "metrics.jsonl"))
         )
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 SLOPE = 0.01
+_JUST_OVER_ONE = 1 + 2.0**-23  # the kernel leaves its bounds out, and z = 1 belongs inside
 
 
 class _LeakyHard(torch.autograd.Function):
@@ -27,7 +28,7 @@ class _LeakyHard(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_lower: Tensor, grad_upper: Tensor) -> Tensor:  # type: ignore[override]
         (z,) = ctx.saved_tensors
-        inside = torch.ops.aten.hardtanh_backward(grad_lower + grad_upper, z, 0.0, 1.0)
+        inside = torch.ops.aten.hardtanh_backward(grad_lower + grad_upper, z, 0.0, _JUST_OVER_ONE)
         rising = grad_lower.clamp(max=0)
         below = rising - torch.ops.aten.threshold_backward(rising, z, 0.0)
         above = torch.ops.aten.threshold_backward(grad_upper, z, 1.0)

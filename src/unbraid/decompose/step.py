@@ -99,7 +99,7 @@ class Step:
 
     def distance(self, masks: Masks) -> Tensor:
         """Return how far the masked output is from the target's own."""
-        return self.behaviour.distance(self.clean.output, self.model.masked(self.clean, masks), self.weights)
+        return self.behaviour.between(self.clean.output, self.model.masked(self.clean, masks), self.weights)
 
 
 class Loss(torch.nn.Module):

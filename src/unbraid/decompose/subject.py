@@ -37,7 +37,7 @@ def untrained(target: Target, config: DecomposeConfig) -> Subject:
     """A null: the same factors and importance function as the training started from."""
     model, function = build(target, config)
     device = torch.device(config.device)
-    return learned(model.to(device), function.to(device))
+    return learned(model.to(device).eval(), function.to(device).eval())
 
 
 def shuffled(subject: Subject, seed: int) -> Subject:

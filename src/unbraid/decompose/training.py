@@ -82,14 +82,14 @@ def _optimizer(model: DecomposedModel, function: ImportanceFunction, config: Dec
     return torch.optim.AdamW(groups, eps=config.optimizer.epsilon, fused=True)
 
 
-def sample(training: Training, target: Target, config: DecomposeConfig) -> tuple[Batch, Tensor | None]:
-    """Draw the next batch, and the weights of its inputs where equal ones stand once; None for equal weights."""
+def sample(training: Training, target: Target, config: DecomposeConfig) -> tuple[Batch, Tensor | None, int | None]:
+    """Draw the next batch; where equal inputs stand once, also their weights and how many inputs they stand for."""
     generator, device = training.streams["data"], training.streams.device
     sharing = not any(loss.needs_every_input for _, loss in each_loss(training))
     if sharing and isinstance(target.data, SharesEqual):
         weighted = target.data.distinct(training.step, config.batch_size, generator)
-        return move(weighted.inputs, device), weighted.weights.to(device)
-    return move(target.data.batch(training.step, config.batch_size, generator), device), None
+        return move(weighted.inputs, device), weighted.weights.to(device), weighted.size
+    return move(target.data.batch(training.step, config.batch_size, generator), device), None, None
 
 
 def set_learning_rates(training: Training, config: DecomposeConfig, progress: float) -> None:

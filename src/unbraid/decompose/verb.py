@@ -100,6 +100,8 @@ def decompose(
         finished = train(training, target, config, Watch(log, save, stopped))
     if not finished:
         raise Stopped(run, training.step, stopped.signal)
+    training.model.eval()
+    training.function.eval()
     result = Decomposition(target, config, training.model, training.function, training.step, tuple(rows))
     if run is not None:
         save(training)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,32 +20,28 @@ class Behaviour:
     Attributes:
         name: How settings and reports call it.
         unit: The unit of its value.
-        distance: `(clean [..., d], other [..., d], weights) -> scalar`, zero when they agree; `weights` [...] sum to 1 over
-            positions, and None weighs them equally.
+        distance: `(clean [..., d], other [..., d]) -> [...]`, one number per position, zero where they agree.
     """
 
     name: str
     unit: str
-    distance: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    distance: Callable[[Tensor, Tensor], Tensor]
+
+    def between(self, clean: Tensor, other: Tensor, weights: Float[Tensor, "*batch"] | None = None) -> Float[Tensor, ""]:
+        """Return the distance averaged over positions, with their weights (which sum to 1) or equally."""
+        each = self.distance(clean, other)
+        return each.mean() if weights is None else torch.dot(each.flatten(), weights.flatten())
 
 
-def mse(
-    clean: Float[Tensor, "*batch d"], other: Float[Tensor, "*batch d"], weights: Float[Tensor, "*batch"] | None = None
-) -> Float[Tensor, ""]:
-    """Mean squared difference over output elements, averaged over positions."""
-    if weights is None:
-        return F.mse_loss(other, clean)
-    return (other - clean).square().flatten(0, -2).T.mv(weights.flatten()).mean()
+def mse(clean: Float[Tensor, "*batch d"], other: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+    """Mean squared difference over output elements."""
+    return (other - clean).square().mean(-1)
 
 
-def kl(
-    clean: Float[Tensor, "*batch d"], other: Float[Tensor, "*batch d"], weights: Float[Tensor, "*batch"] | None = None
-) -> Float[Tensor, ""]:
-    """KL(softmax(clean) ‖ softmax(other)) in nats, averaged over positions (Bushnaq et al. 2025, reconstruction loss)."""
-    reference, log_other = F.log_softmax(clean, dim=-1), F.log_softmax(other, dim=-1)
-    if weights is None:
-        return F.kl_div(log_other, reference, log_target=True, reduction="sum") / (clean.numel() // clean.shape[-1])
-    return (F.kl_div(log_other, reference, log_target=True, reduction="none").sum(-1) * weights).sum()
+def kl(clean: Float[Tensor, "*batch d"], other: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+    """KL(softmax(clean) ‖ softmax(other)) in nats (Bushnaq et al. 2025, reconstruction loss)."""
+    log_clean, log_other = F.log_softmax(clean, dim=-1), F.log_softmax(other, dim=-1)
+    return F.kl_div(log_other, log_clean, log_target=True, reduction="none").sum(-1)
 
 
 BEHAVIOURS = {"mse": Behaviour("mse", "squared output", mse), "kl": Behaviour("kl", "nats", kl)}

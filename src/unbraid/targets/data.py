@@ -88,7 +88,9 @@ def bernoulli_positions(count: int, probability: float, generator: torch.Generat
 
     For rare features this draws a hundredth of the random numbers.
     """
-    if probability >= 1:
+    if not 0 < probability < 1:
+        if probability <= 0:
+            return torch.zeros(0, dtype=torch.int64, device=generator.device)
         return torch.arange(count, device=generator.device)
     expected = count * probability
     draws, last, found = int(expected + 6 * math.sqrt(expected) + 8), -1, list[Tensor]()

@@ -54,7 +54,7 @@ class _Gates(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Map activations [..., C] to logits [..., C]; in training the running maximum follows."""
-        if torch.is_grad_enabled():
+        if self.training and torch.is_grad_enabled():
             with torch.no_grad():
                 highest = h.abs().flatten(0, -2).amax(0)
                 # The first batch sets the scale; a smaller later one lets it sink slowly.

@@ -40,7 +40,7 @@ class _SmoothL0(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         g, weights, denominator = ctx.saved_tensors
         scale = torch.outer(weights * (2 * ctx.gamma**2), grad)
-        return scale.mul_(g).div_(denominator.square_()), None, None
+        return scale.mul_(g).div_(denominator.square()), None, None
 
 
 def smooth_l0(g: Float[Tensor, "*lead C"], gamma: float, weights: Float[Tensor, "*lead"] | None = None) -> Float[Tensor, " C"]:

@@ -25,7 +25,7 @@ class ResidualMLP1(ResidualMLP):
     lesson: ClassVar[str] = "a layer can compute more features than it has neurons; neurons are not its parts"
     sites: ClassVar[tuple[str, ...]] = ("blocks.*.mlp_*",)
     recipe: ClassVar[Mapping[str, Any]] = {
-        "steps": 6000,
+        "steps": 5000,
         "batch_size": 1024,
         "components": {"*.mlp_in": 150, "*.mlp_out": 100},
         "warmup": {"steps": 200, "learning_rate": 0.01, "weight_decay": 0.1},
@@ -42,7 +42,7 @@ class ResidualMLP1(ResidualMLP):
                 "sites": "*.mlp_out",
                 "frequency": None,
                 "gamma_end": 1.0,
-                "decay": {"begin": 0.4, "end": 0.65, "final_share": 0.03},
+                "decay": {"begin": 0.48, "end": 0.7, "final_share": 0.15},
             },
         },
         "optimizer": {
