@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from unbraid.core.schedules import cosine, linear
 from unbraid.decompose.config import DecomposeConfig
+from unbraid.decompose.losses.faithfulness import FaithfulnessConfig
 from unbraid.decompose.losses.minimality import MinimalityConfig
 from unbraid.decompose.losses.simplicity import SimplicityConfig
-from unbraid.decompose.losses.faithfulness import FaithfulnessConfig
 from unbraid.decompose.losses.stochastic import StochasticConfig
 from unbraid.decompose.site_choice import choose_sites
 from unbraid.decompose.training import build
@@ -72,7 +72,9 @@ class PlainTraining:
         self.optimizer.step()
         return float(total.detach())
 
-    def _loss(self, loss: object, batch: Tensor, clean: Tensor, lower: dict[str, Tensor], upper: dict[str, Tensor], progress: float) -> Tensor:
+    def _loss(
+        self, loss: object, batch: Tensor, clean: Tensor, lower: dict[str, Tensor], upper: dict[str, Tensor], progress: float
+    ) -> Tensor:
         if isinstance(loss, StochasticConfig):
             return self._stochastic(loss, batch, clean, lower)
         if isinstance(loss, MinimalityConfig):
@@ -82,8 +84,12 @@ class PlainTraining:
         if isinstance(loss, FaithfulnessConfig):
             deltas = {path: self._delta(path) for path in self.paths}
             if loss.relative:
-                return torch.stack([deltas[path].square().sum() / self.model.sites[path].weight.square().sum() for path in self.paths]).mean()
-            return sum((delta.square().sum() for delta in deltas.values()), torch.zeros(())) / sum(delta.numel() for delta in deltas.values())
+                return torch.stack(
+                    [deltas[path].square().sum() / self.model.sites[path].weight.square().sum() for path in self.paths]
+                ).mean()
+            return sum((delta.square().sum() for delta in deltas.values()), torch.zeros(())) / sum(
+                delta.numel() for delta in deltas.values()
+            )
         raise NotImplementedError(type(loss).__name__)
 
     def _stochastic(self, loss: StochasticConfig, batch: Tensor, clean: Tensor, lower: dict[str, Tensor]) -> Tensor:
@@ -174,7 +180,7 @@ def _minimality(loss: MinimalityConfig, upper: dict[str, Tensor], progress: floa
     total = torch.zeros(())
     for path in choose_sites(list(upper), loss.sites):
         g = upper[path]
-        f = (g**2 / (g**2 + gamma**2)).mean(0)
+        f = (g**2 / (g**2 + gamma**2)).mean(0) * (1 + gamma**2 if loss.normalized else 1)
         total = total + f.sum()
         if loss.frequency is not None:
             frequency = f * torch.log(1 + loss.frequency.reference_count * f) / math.log(2)

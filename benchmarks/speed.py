@@ -1,4 +1,7 @@
-"""What does a step cost, beside the same maths written plainly? Both are timed in turns in one process; writes speed.json."""
+"""What does a step cost, beside the same maths written plainly? Both are timed in turns in one process.
+
+Writes speed.json, and from it the README's table.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,50 @@ import json
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
+from benchmarks.runs import ROOT, provenance, write_between
 from unbraid.core.devices import keep_freed_memory, peak_memory_mb, set_waiting_policy, use_threads
 
 TOYS = {"tms-5-2": 200, "tms-5-2-id": 200, "tms-40-10": 60, "tms-40-10-id": 60, "residual-mlp-1": 30}
 
 
 def main() -> None:
-    """Measure every toy and write the file."""
+    """Measure every toy and write the file and the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(TOYS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "speed.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "speed.json")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="the file whose table is rewritten")
+    parser.add_argument("--table-only", action="store_true", help="measure nothing; write the table from the file that is there")
     arguments = parser.parse_args()
-    set_waiting_policy()
-    keep_freed_memory()
-    use_threads(1)
-    results = {name: measure(name, TOYS[name], arguments.rounds) for name in arguments.names}
-    print(json.dumps(results, indent=2))
-    arguments.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if not arguments.table_only:
+        set_waiting_policy()
+        keep_freed_memory()
+        use_threads(1)
+        results = {name: measure(name, TOYS[name], arguments.rounds) for name in arguments.names}
+        arguments.out.write_text(json.dumps({**provenance(), "threads": 1, "results": results}, indent=2) + "\n", encoding="utf-8")
+    write_between(arguments.readme, "speed", table(json.loads(arguments.out.read_text(encoding="utf-8"))))
+    print(f"The numbers are in {arguments.out}, the table in {arguments.readme}.")
+
+
+def table(tree: dict[str, Any]) -> str:
+    """Write the README's table."""
+    rows = ["| toy | engine, ms per step | plain, ms per step | ratio | peak MB of the process |", "|---|---:|---:|---:|---:|"]
+    for name, entry in tree["results"].items():
+        engine, plain = (entry[f"{key}_ms_per_step"] for key in ("engine", "plain"))
+        rows.append(f"| {name} | {engine:.2f} | {plain:.2f} | {entry['ratio']:.2f} | {entry['peak_memory_mb']:.0f} |")
+    rounds = sorted({entry["rounds"] for entry in tree["results"].values()})
+    environment = tree["environment"]
+    state = " with uncommitted changes" if tree["uncommitted_changes"] else ""
+    source = (
+        f"CPU time, median of {' or '.join(str(n) for n in rounds)} rounds in which both were timed in turns; the ratio, "
+        "engine over plain, is the median of the "
+        "rounds' ratios. The peak is that of the one process that measured both, toys above included. "
+        f"Measured {tree['time']} at commit {(tree['commit'] or 'unknown')[:10]}{state}, Python {environment['python']}, "
+        f"torch {environment['versions']['torch']}, threads: {tree['threads']}, {environment['system']}."
+    )
+    return "\n".join([*rows, "", source])
 
 
 def measure(name: str, steps: int, rounds: int) -> dict[str, float]:

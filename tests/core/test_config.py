@@ -71,8 +71,8 @@ def test_merge_goes_into_mappings_and_leaves_its_arguments_alone() -> None:
     assert changes == {"a": {"y": 5}}
 
 
-def test_merge_null_removes_a_mapping_but_is_a_value_for_a_scalar() -> None:
-    assert merge({"losses": {"one": {"x": 1}, "two": {}}}, {"losses": {"one": None}}) == {"losses": {"two": {}}}
+def test_merge_null_is_a_value() -> None:
+    assert merge({"losses": {"one": {"x": 1}, "two": {}}}, {"losses": {"one": None}}) == {"losses": {"one": None, "two": {}}}
     assert merge({"clip": 1.0}, {"clip": None}) == {"clip": None}
 
 

@@ -66,6 +66,21 @@ def drawn(run: Run) -> dict[str, Plot]:
     }
 
 
+def test_every_figure_is_a_method_of_what_it_shows(drawn: dict[str, Plot], run: Run) -> None:
+    decomposition, scorecard = run
+    methods = {
+        name: getattr(decomposition if hasattr(decomposition, f"plot_{name}") else scorecard, f"plot_{name}") for name in plots.DRAWINGS
+    }
+    for name, method in methods.items():
+        assert method().data == drawn[name].data, name
+    assert methods["ladder"](theme="dark").svg() == plots.plot_ladder(scorecard, "dark").svg() != drawn["ladder"].svg()
+
+
+def test_an_unknown_figure(drawn: dict[str, Plot]) -> None:
+    with pytest.raises(UserError, match="'ladders'.*'ladder'"):
+        plots.draw("ladders", drawn["ladder"].data)
+
+
 def artist(plot: Plot, label: str, panel: int = 0) -> Any:
     return plot.figure.axes[panel].findobj(lambda found: found.get_label() == label)[0]
 

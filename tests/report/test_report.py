@@ -3,6 +3,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -168,3 +169,22 @@ def test_an_interval_writes_a_shared_power_once() -> None:
 def test_markdown_cells_cannot_break_the_table() -> None:
     table = Table(("a", "b"), (Group("g|h", ((Cell("x|y\nz"), Cell("<b>")),)),))
     assert markdown_table(table).splitlines()[2:4] == ["|  | **g\\|h** |", "| x\\|y z | &lt;b&gt; |"]
+
+
+def test_a_caption_says_what_there_was_no_room_for(run: Run) -> None:
+    svg = {"light": "<svg></svg>", "dark": "<svg></svg>"}
+    numbers = {"importance": {"panels": [{}] * 6, "sites": 24}, "spectrum": {"panels": [{}] * 2, "sites": 2}}
+    text = render(decomposition_page(*run, {"importance": svg, "spectrum": svg}, numbers=numbers))
+    assert text.count("There is room for the first") == 1
+    assert "There is room for the first 6 of 24 sites." in text
+    text = render(decomposition_page(*run, {"scorecard": svg}, numbers={"scorecard": {"lines": [{}] * 40, "barred": 55}}))
+    assert "There is room for the first 40 of 55 lines with a bar." in text
+
+
+def test_figures_of_an_earlier_report_are_removed(folder: Path, untold: Run, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "figures" / "mine.svg").write_text("<svg/>")
+    write_report(tmp_path, *untold)
+    left = {path.name for path in (tmp_path / "figures").iterdir()}
+    drawn = {"scorecard", "importance", "spectrum", "ladder"}
+    assert left == {f"{name}{end}" for name in drawn for end in (".svg", "-dark.svg", ".json")} | {"mine.svg"}

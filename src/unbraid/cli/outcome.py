@@ -38,7 +38,7 @@ def show_outcome(result: Decomposition, folder: Path, report: bool, as_json: boo
     try:
         with busy("Measuring the scorecard …"):
             card = result.scorecard()
-        with busy("Writing the report …"):
+        with busy("Writing the report …" if report else "Writing the scorecard …"):
             page = _write(result, folder, card, report)
     except KeyboardInterrupt:
         typer.echo(f"Interrupted while measuring; the run is whole. Measure it with: {again}", err=True)

@@ -106,16 +106,14 @@ def read_yaml(path: Path) -> Tree:
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
-    """Lay `changes` over `base`: mappings merge key by key, null removes a key, anything else replaces.
+    """Lay `changes` over `base`: mappings merge key by key, anything else replaces.
 
     A mapping whose `kind` changes replaces the old one whole, since another kind has other settings.
     """
     result = dict(base)
     for key, value in changes.items():
         old = result.get(key)
-        if value is None and isinstance(old, Mapping):
-            del result[key]
-        elif isinstance(value, Mapping) and isinstance(old, Mapping):
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
             new, previous = cast(Tree, value), cast(Tree, old)
             other_kind = "kind" in new and new["kind"] != previous.get("kind", key)
             result[key] = dict(new) if other_kind else merge(previous, new)

@@ -17,11 +17,12 @@ MMCS, ML2R = Bar(low=0.99, why="published 1.000"), Bar(0.95, 1.05, why="publishe
 PIECE_COSINE = Bar(low=0.98, why="calibrated")
 FAITHFULNESS = Bar(high=1e-3, why="‖Δ‖² is a thousandth of ‖W‖²")
 DECIDED = Bar(low=0.95, why="at least 95 % of what is on is fully on")
-PGD_RATIO = Bar(high=2.0, why="an adversary of this budget costs at most twice what chance does")
 UNMASKED = Bar(high=0.01, why="Δ may be left out")
 CO_ACTIVE = Bar(high=0.02, why="calibrated")
 # Factors on what the planted truth itself loses under the same masks, calibrated on seeds 5-9.
-STOCHASTIC_FACTOR, ADVERSARIAL_FACTOR = 2.5, 2.5
+STOCHASTIC_FACTOR, ADVERSARIAL_FACTOR = 3.0, 3.0
+# Where the truth itself loses next to nothing, these shares of the behaviour may be lost all the same.
+STOCHASTIC_FLOOR, ADVERSARIAL_FLOOR = 0.03, 0.1
 # A weak input needs less than its feature's presence says, so L0 may be well below the truth's count, but hardly above it.
 L0_LOW, L0_HIGH = 0.4, 1.1
 
@@ -61,15 +62,21 @@ def _truth_lines(target: Target) -> list[LineSpec]:
 
 
 def _behaviour_lines(oracle: Mapping[str, float | None], ladder: list[str]) -> list[LineSpec]:
-    def bar(key: str, factor: float) -> Bar | None:
+    def bar(key: str, factor: float, floor: float) -> Bar | None:
         known = oracle.get(key)
-        return None if known is None else Bar(high=factor * known, why=f"{factor} × what the planted truth loses")
+        return None if known is None else Bar(high=max(factor * known, floor), why=f"{factor} × what the planted truth loses, or {floor}")
 
     first = ladder[0]
     rungs = [LineSpec(key, f"lost to a fresh adversary, {key.removeprefix('pgd_')} steps", "behaviour") for key in ladder[1:]]
     return [
         LineSpec("unmasked", "behaviour lost without Δ", "behaviour", UNMASKED, "all subcomponents, no Δ"),
-        LineSpec("stoch_masked", "lost to random ablation", "behaviour", bar("stoch_masked", STOCHASTIC_FACTOR), "all sites, Δ included"),
+        LineSpec(
+            "stoch_masked",
+            "lost to random ablation",
+            "behaviour",
+            bar("stoch_masked", STOCHASTIC_FACTOR, STOCHASTIC_FLOOR),
+            "all sites, Δ included",
+        ),
         LineSpec("ci_masked", "lost with importances as masks", "behaviour", None, "for reading; never optimised"),
         LineSpec("rounded_masked", "lost with importances rounded at 0.1", "behaviour", None, "for reading; never optimised"),
         LineSpec("random_masked", "lost when importance is ignored", "behaviour", None, "for scale"),
@@ -77,10 +84,16 @@ def _behaviour_lines(oracle: Mapping[str, float | None], ladder: list[str]) -> l
             first,
             f"lost to a fresh adversary, {first.removeprefix('pgd_')} steps",
             "behaviour",
-            bar(first, ADVERSARIAL_FACTOR),
+            bar(first, ADVERSARIAL_FACTOR, ADVERSARIAL_FLOOR),
             "shared sources",
         ),
-        LineSpec("pgd_ratio", "adversary against chance", "behaviour", PGD_RATIO, f"{first} / stoch_masked"),
+        LineSpec(
+            "pgd_ratio",
+            "adversary against chance",
+            "behaviour",
+            None,
+            f"{first} / stoch_masked; nulls have a low ratio too, so it is for reading",
+        ),
         *rungs,
     ]
 
@@ -96,7 +109,15 @@ def _minimality_lines(target: Target, oracle: Mapping[str, float | None], measur
         l0 = None if known is None or most is None else Bar(L0_LOW * known, L0_HIGH * most, why="the truth's own count, less weak inputs")
         alive = None if rank is None else Bar(rank - 1, rank + 1, why=f"{rank} planted pieces")
         lines.append(LineSpec(f"l0/{site.path}", f"L0 of {site.path}", "minimality", l0, "mean count of importances above 0.1"))
-        lines.append(LineSpec(f"alive/{site.path}", f"alive in {site.path}", "minimality", alive, "importance above 0.1 on at least one input in a thousand"))
+        lines.append(
+            LineSpec(
+                f"alive/{site.path}",
+                f"alive in {site.path}",
+                "minimality",
+                alive,
+                "importance above 0.1 on at least one input in a thousand",
+            )
+        )
     if "decided" in measured.values:
         lines.append(LineSpec("decided", "importances on probes that are fully on", "minimality", DECIDED, "of those above 0.05"))
     return lines

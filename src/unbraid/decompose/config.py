@@ -70,8 +70,8 @@ class EvaluationConfig(Config):
     """Inputs per batch; the shared adversary chooses once per batch."""
     adversary_steps: tuple[PositiveInt, ...] = (20, 40, 80, 160, 320)
     """Budgets of the fresh adversary; the first one has the bar."""
-    ladder_batches: PositiveInt = 3
-    """Batches over which the higher budgets are measured; the first budget uses all."""
+    ladder_batches: PositiveInt = 2
+    """Batches over which the higher budgets, and the nulls, are measured."""
     adversary_step_size: PositiveFloat = 0.1
     """Length of a sign step."""
 
@@ -80,7 +80,7 @@ def _parse_losses(value: object) -> object:
     """Read each loss by its `kind`, which is the loss's name in the mapping unless it is given."""
     if not isinstance(value, Mapping):
         raise ValueError("losses is a mapping from a name to the settings of a loss")
-    return {name: losses.parse({} if tree is None else tree, default_kind=str(name)) for name, tree in value.items()}
+    return {name: losses.parse(tree, default_kind=str(name)) for name, tree in value.items() if tree is not None}
 
 
 class DecomposeConfig(Config):

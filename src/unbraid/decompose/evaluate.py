@@ -1,7 +1,7 @@
 """How well does the behaviour survive? Reconstruction of a batch under each kind of mask, and under a fresh adversary.
 
 Every number is the share of the behaviour that is lost: the distance to the target's output, divided by the distance when
-everything is ablated (all masks and Δ at 0, biases on). 0 is the target, 1 is nothing left.
+everything is ablated (all masks and Δ at 0, biases on). 0 is the target, 1 is nothing left. `weights` are the inputs' shares of the batch, where equal ones stand once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def rounded(importance: Importance) -> dict[str, Mask]:
 
 
 @torch.no_grad()
-def reconstruction(subject: Subject, clean: Clean, behaviour: Behaviour, generator: torch.Generator) -> dict[str, float]:
+def reconstruction(
+    subject: Subject, clean: Clean, behaviour: Behaviour, generator: torch.Generator, weights: Tensor | None = None
+) -> dict[str, float]:
     """Return the share of the behaviour lost under each kind of mask.
 
     Keys: `unmasked` (all subcomponents, no Δ), `stoch_masked`, `ci_masked`, `rounded_masked`, `random_masked` (masks uniform on
@@ -41,19 +43,25 @@ def reconstruction(subject: Subject, clean: Clean, behaviour: Behaviour, generat
         "rounded_masked": rounded(importance),
         "random_masked": masks_from(nothing, draw_sources(importance, generator)),
     }
-    scale = everything_lost(subject, clean, behaviour)
-    return {name: float(behaviour.between(clean.output, subject.model.masked(clean, mask)) / scale) for name, mask in masks.items()}
+    scale = everything_lost(subject, clean, behaviour, weights)
+    return {name: float(behaviour.between(clean.output, subject.model.masked(clean, mask), weights) / scale) for name, mask in masks.items()}
 
 
 @torch.no_grad()
-def everything_lost(subject: Subject, clean: Clean, behaviour: Behaviour) -> Tensor:
+def everything_lost(subject: Subject, clean: Clean, behaviour: Behaviour, weights: Tensor | None = None) -> Tensor:
     """Return the distance when every part is ablated and only biases and the rest of the model are left."""
     importance = subject.importance(clean)
-    return behaviour.between(clean.output, subject.model.masked(clean, constant_masks(importance, 0.0, delta=None)))
+    return behaviour.between(clean.output, subject.model.masked(clean, constant_masks(importance, 0.0, delta=None)), weights)
 
 
 def adversarial_ladder(
-    subject: Subject, clean: Clean, behaviour: Behaviour, generator: torch.Generator, budgets: Sequence[int], step_size: float
+    subject: Subject,
+    clean: Clean,
+    behaviour: Behaviour,
+    generator: torch.Generator,
+    budgets: Sequence[int],
+    step_size: float,
+    weights: Tensor | None = None,
 ) -> dict[int, float]:
     """Return the share of the behaviour lost to a fresh shared adversary at each budget of sign steps, along one ascent.
 
@@ -61,10 +69,10 @@ def adversarial_ladder(
     """
     with torch.no_grad():
         importance = {path: g.detach() for path, g in subject.importance(clean).items()}
-    scale = float(everything_lost(subject, clean, behaviour))
+    scale = float(everything_lost(subject, clean, behaviour, weights))
 
     def objective(values: dict[str, Tensor]) -> Tensor:
-        return behaviour.between(clean.output, subject.model.masked(clean, masks_from(importance, as_sources(values, importance))))
+        return behaviour.between(clean.output, subject.model.masked(clean, masks_from(importance, as_sources(values, importance))), weights)
 
     values = random_sources(importance, "c", generator)
     lost: dict[int, float] = {}

@@ -91,7 +91,7 @@ class DecomposedModel(nn.Module):
         self._shared.masks, self._shared.clean, self._shared.recording = NO_MASKS, sites, True
         try:
             with torch.no_grad():
-                output = apply(self._twin[0], batch)
+                output = self._run(batch)
         finally:
             self._shared.recording = False
         missing = [path for path in self._wrappers if path not in sites]
@@ -103,9 +103,18 @@ class DecomposedModel(nn.Module):
         """Return the model's output on the same batch under masks; a site without a mask is as in the target."""
         self._shared.masks, self._shared.clean = masks, clean.sites
         try:
-            return apply(self._twin[0], clean.batch)
+            return self._run(clean.batch)
         finally:
             self._shared.masks = NO_MASKS
+
+    def _run(self, batch: Batch) -> Tensor:
+        """Run the twin without torch's fused attention layers, which would read the weights and pass the sites by."""
+        fused = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            return apply(self._twin[0], batch)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
 
     def activations(self, clean: Clean) -> dict[str, Tensor]:
         """Return `x V` of the target's own pass, [..., C] per site."""
@@ -160,7 +169,7 @@ def _factors(site: Site, C: int, known: Mapping[str, Factors | TransposedFactors
     owner = known[site.tie.owner]
     if not site.tie.transposed:
         return owner
-    return TransposedFactors(owner) if isinstance(owner, Factors) else owner._owner[0]
+    return TransposedFactors(owner) if isinstance(owner, Factors) else owner.owner
 
 
 def _insert(twin: nn.Module, site: Site, factors: Factors | TransposedFactors, shared: Pass) -> DecomposedSite:
@@ -172,7 +181,11 @@ def _insert(twin: nn.Module, site: Site, factors: Factors | TransposedFactors, s
         wrapper = DecomposedSite(path, torch.eye(site.d_in), None, factors, shared)
         _replace(twin, host, nn.Sequential(wrapper, module))
     else:
-        wrapper = DecomposedSite(path, weight_of(module), bias_of(module), factors, shared)
+        weight = weight_of(module)
+        if weight.dtype != torch.float32:
+            name = str(weight.dtype).removeprefix("torch.")
+            raise UserError(f"The weights of {path!r} are {name}.", "Decompose a float32 copy: module.float(), and the data alike.")
+        wrapper = DecomposedSite(path, weight, bias_of(module), factors, shared)
         _replace(twin, path, wrapper)
     return wrapper
 

@@ -36,7 +36,7 @@ def directions_data(decomposition: Decomposition, observed: Observed) -> Data | 
             panels.append(_panel(path, site, V.T, U, site.V @ site.U, observed.alive[path]))
         elif site.compare == "write" and V.shape[0] == 2:
             panels.append(_panel(path, site, U, V.T, (site.V @ site.U).T, observed.alive[path]))
-    return {"panels": panels[:MOST_PANELS]} if panels else None
+    return {"panels": panels[:MOST_PANELS], "sites": len(panels)} if panels else None
 
 
 def _panel(path: str, site: SiteTruth, amounts: Tensor, vectors: Tensor, planted: Tensor, alive: Tensor) -> Data:

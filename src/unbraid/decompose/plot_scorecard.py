@@ -18,7 +18,7 @@ MOST_LINES = 40
 
 def scorecard_data(scorecard: Scorecard) -> Data | None:
     """Return, per line with a bar, the error over what the bar allows (1 is the bar), cut at 1/1000 and 1000; None without bars."""
-    lines = [line for line in scorecard.lines if line.bar is not None][:MOST_LINES]
+    lines = [line for line in scorecard.lines if line.bar is not None]
     rows = [
         {
             "key": line.key,
@@ -29,10 +29,10 @@ def scorecard_data(scorecard: Scorecard) -> Data | None:
             "oracle": None if line.oracle is None else error_share(line.oracle, line.bar),
             "nulls": {name: error_share(line.nulls[name], line.bar) for name in NULLS if name in line.nulls},
         }
-        for line in lines
+        for line in lines[:MOST_LINES]
         if line.bar is not None
     ]
-    return {"lines": rows, "cut": CUT} if rows else None
+    return {"lines": rows, "barred": len(lines), "cut": CUT} if rows else None
 
 
 def error_share(value: float, bar: Bar) -> float:

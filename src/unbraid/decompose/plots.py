@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
-from unbraid.core.errors import UserError
+from unbraid.core.errors import UserError, unknown
 from unbraid.decompose.plot_curves import draw_ladder, draw_spectrum, draw_training, ladder_data, spectrum_data, training_data
 from unbraid.decompose.plot_directions import directions_data, draw_directions
 from unbraid.decompose.plot_importance import draw_importance, importance_data
@@ -29,7 +29,15 @@ DRAWINGS: dict[str, Callable[[Data, Theme], Figure]] = {
 
 
 def draw(name: str, data: Data, theme: ThemeName = "light") -> Plot:
-    """Draw a figure again from its numbers, for example those of `figures/NAME.json`."""
+    """Draw a figure again from its numbers, for example those of `figures/NAME.json`.
+
+    Raises:
+        UserError: There is no figure or theme of that name.
+    """
+    if name not in DRAWINGS:
+        raise unknown("figure", name, DRAWINGS)
+    if theme not in THEMES:
+        raise unknown("theme", theme, THEMES)
     with style(THEMES[theme]):
         return Plot(DRAWINGS[name](data, THEMES[theme]), data)
 

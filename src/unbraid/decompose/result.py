@@ -30,6 +30,7 @@ from unbraid.targets.target import Target
 from unbraid.targets.toy import save_weights, toys
 
 if TYPE_CHECKING:
+    from unbraid.decompose.plot_style import Plot, ThemeName
     from unbraid.decompose.scorecard import Scorecard
 
 ALIVE_THRESHOLD = 0.1  # an importance above this counts as on
@@ -115,6 +116,30 @@ class Decomposition:
         from unbraid.decompose.score import score
 
         return score(self)
+
+    def plot_importance(self, theme: ThemeName = "light") -> Plot:
+        """Show which subcomponents each feature needs, or each fresh input where no truth is known; see `plots.plot_importance`."""
+        from unbraid.decompose import plots
+
+        return plots.plot_importance(self, theme)
+
+    def plot_pieces(self, theme: ThemeName = "light") -> Plot:
+        """Show the cosine between planted pieces and alive subcomponents; see `plots.plot_pieces`."""
+        from unbraid.decompose import plots
+
+        return plots.plot_pieces(self, theme)
+
+    def plot_directions(self, theme: ThemeName = "light") -> Plot:
+        """Show planted and recovered directions in the plane; see `plots.plot_directions`."""
+        from unbraid.decompose import plots
+
+        return plots.plot_directions(self, theme)
+
+    def plot_training(self, theme: ThemeName = "light") -> Plot:
+        """Show the losses and L0 over the steps; see `plots.plot_training`."""
+        from unbraid.decompose import plots
+
+        return plots.plot_training(self, theme)
 
     def summary(self) -> Table:
         """Return one row per site: shapes, subcomponents, how many are alive, how many an input needs, what is left in Δ."""
@@ -212,7 +237,12 @@ class Decomposition:
         function.load_state_dict(parts["importance"])
         device = torch.device(config.device)
         return cls(
-            target, config, model.to(device).eval(), function.to(device).eval(), int(manifest["step"]), tuple(read_metrics(folder / "metrics.jsonl"))
+            target,
+            config,
+            model.to(device).eval(),
+            function.to(device).eval(),
+            int(manifest["step"]),
+            tuple(read_metrics(folder / "metrics.jsonl")),
         )
 
 

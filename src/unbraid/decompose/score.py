@@ -18,7 +18,7 @@ from unbraid.decompose.recovery import co_active_error, column_match, dense_erro
 from unbraid.decompose.result import ALIVE_RATE, ALIVE_THRESHOLD, Decomposition
 from unbraid.decompose.scorecard import Line, Scorecard
 from unbraid.decompose.subject import Subject, learned, oracle, shuffled, untrained, zeroed
-from unbraid.targets.data import Batch, move
+from unbraid.targets.data import Batch, draw, move
 from unbraid.targets.target import Target
 from unbraid.targets.truth import Truth
 
@@ -40,14 +40,14 @@ def score(decomposition: Decomposition) -> Scorecard:
     """Measure the decomposition, the planted truth and the nulls on the same fresh batches, and set the bars."""
     target, config = decomposition.target, decomposition.config
     subject = learned(decomposition.model, decomposition.function)
-    result = measure(subject, target, config, ladder=True)
-    start = measure(untrained(target, config), target, config, ladder=False)
+    result = measure(subject, target, config, full=True)
+    start = measure(untrained(target, config), target, config, full=False)
     nulls = {
         "untrained": start,
-        "shuffled": measure(shuffled(subject, config.seed), target, config, ladder=False),
-        "zero": measure(zeroed(subject), target, config, ladder=False),
+        "shuffled": measure(shuffled(subject, config.seed), target, config, full=False),
+        "zero": measure(zeroed(subject), target, config, full=False),
     }
-    truth = None if target.truth is None else measure(oracle(target, target.truth), target, config, ladder=True)
+    truth = None if target.truth is None else measure(oracle(target, target.truth), target, config, full=True)
     bars = bars_for(target, {key: truth.mean(key) for key in truth.values} if truth else {}, result)
     lines = tuple(
         Line(
@@ -72,22 +72,28 @@ def _estimate(values: list[float]) -> Estimate:
     return bootstrap_mean(values)
 
 
-def measure(subject: Subject, target: Target, config: DecomposeConfig, ladder: bool) -> Measured:
-    """Measure one subject on fresh batches and, where the truth is known, on the probes."""
+def measure(subject: Subject, target: Target, config: DecomposeConfig, full: bool) -> Measured:
+    """Measure one subject on fresh batches and, where the truth is known, on the probes.
+
+    Nulls are measured on fewer batches and only at the adversary's first budget (`full` False): they are far from every bar.
+    """
     settings, device = config.evaluation, torch.device(config.device)
     streams = Streams(config.seed, device)
     measured = Measured()
     firing: dict[str, Tensor] = {}
-    for index in range(settings.batches):
-        clean = subject.model.clean(move(target.data.batch(index, settings.batch_size, streams["evaluation"]), device))
-        for name, value in reconstruction(subject, clean, target.behaviour, streams["evaluation-masks"]).items():
+    batches = settings.batches if full else min(settings.batches, settings.ladder_batches)
+    for index in range(batches):
+        batch, weights, _ = draw(target.data, index, settings.batch_size, streams["evaluation"])
+        clean = subject.model.clean(batch)
+        for name, value in reconstruction(subject, clean, target.behaviour, streams["evaluation-masks"], weights).items():
             measured.values[name].append(value)
-        budgets = settings.adversary_steps if ladder and index < settings.ladder_batches else settings.adversary_steps[:1]
-        lost = adversarial_ladder(subject, clean, target.behaviour, streams["evaluation-adversary"], budgets, settings.adversary_step_size)
+        budgets = settings.adversary_steps if full and index < settings.ladder_batches else settings.adversary_steps[:1]
+        size = settings.adversary_step_size
+        lost = adversarial_ladder(subject, clean, target.behaviour, streams["evaluation-adversary"], budgets, size, weights)
         for steps, value in lost.items():
             measured.values[f"pgd_{steps}"].append(value)
         with torch.no_grad():
-            _count(measured, subject.importance(clean), firing, settings.batches)
+            _count(measured, subject.importance(clean), weights, firing, batches)
     first = f"pgd_{settings.adversary_steps[0]}"
     measured.values["pgd_ratio"] = [p / max(s, 1e-12) for p, s in zip(measured.values[first], measured.values["stoch_masked"], strict=True)]
     alive = {path: rate >= ALIVE_RATE for path, rate in firing.items()}
@@ -101,14 +107,17 @@ def measure(subject: Subject, target: Target, config: DecomposeConfig, ladder: b
     return measured
 
 
-def _count(measured: Measured, importance: Mapping[str, Tensor], firing: dict[str, Tensor], batches: int) -> None:
+def _count(
+    measured: Measured, importance: Mapping[str, Tensor], weights: Tensor | None, firing: dict[str, Tensor], batches: int
+) -> None:
     """Add one batch to L0, the firing rates and the spectrum."""
     for path, g in importance.items():
         flat = g.flatten(0, -2)
-        measured.values[f"l0/{path}"].append(float((flat > ALIVE_THRESHOLD).float().sum(-1).mean()))
-        top = (flat > ALIVE_THRESHOLD).float().mean(0) / batches
-        firing[path] = firing[path] + top if path in firing else top
-        measured.spectrum[path] = measured.spectrum.get(path, torch.zeros_like(top)) + flat.mean(0) / batches
+        shares = flat.new_full((len(flat),), 1 / len(flat)) if weights is None else weights.flatten()
+        rate, mean = shares @ (flat > ALIVE_THRESHOLD).to(flat.dtype), shares @ flat
+        measured.values[f"l0/{path}"].append(float(rate.sum()))
+        firing[path] = firing.get(path, torch.zeros_like(rate)) + rate / batches
+        measured.spectrum[path] = measured.spectrum.get(path, torch.zeros_like(mean)) + mean / batches
 
 
 def _compare(measured: Measured, subject: Subject, truth: Truth, alive: Mapping[str, Tensor], device: torch.device) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
 from rich.console import Console, Group
@@ -17,6 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from unbraid.core.statistics import Estimate
+
+if TYPE_CHECKING:
+    from unbraid.decompose.plot_style import Plot, ThemeName
 
 WIDE = 148
 """Terminal columns from which on the whole table fits."""
@@ -193,6 +196,24 @@ class Scorecard:
         """Show the table on the terminal or in the notebook."""
         console = Console()
         console.print(self.summary(console.width))
+
+    def plot_spectrum(self, theme: ThemeName = "light") -> Plot:
+        """Show the mean importance of every subcomponent, sorted; see `plots.plot_spectrum`."""
+        from unbraid.decompose import plots
+
+        return plots.plot_spectrum(self, theme)
+
+    def plot_ladder(self, theme: ThemeName = "light") -> Plot:
+        """Show what an adversary of each budget takes; see `plots.plot_ladder`."""
+        from unbraid.decompose import plots
+
+        return plots.plot_ladder(self, theme)
+
+    def plot_scorecard(self, theme: ThemeName = "light") -> Plot:
+        """Show how far each line is from its bar; see `plots.plot_scorecard`."""
+        from unbraid.decompose import plots
+
+        return plots.plot_scorecard(self, theme)
 
 
 def _cells(line: Line) -> list[Text | str]:

@@ -20,7 +20,7 @@ _JUST_OVER_ONE = 1 + 2.0**-23  # the kernel leaves its bounds out, and z = 1 bel
 class _LeakyHard(torch.autograd.Function):
     # Torch's own fused backward kernels do the choosing by sign, several times faster than `where` on the CPU.
     @staticmethod
-    def forward(ctx: Any, z: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx: Any, z: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(z)
         lower = z.clamp(0, 1)
         return lower, torch.add(lower, (z - 1).clamp_(min=0), alpha=SLOPE)
@@ -37,4 +37,4 @@ class _LeakyHard(torch.autograd.Function):
 
 def leaky_hard(z: Float[Tensor, "*lead C"]) -> tuple[Float[Tensor, "*lead C"], Float[Tensor, "*lead C"]]:
     """Return `(lower, upper)`: the importance for masks in [0, 1], and the one for minimality, which may exceed 1."""
-    return _LeakyHard.apply(z)  # type: ignore[return-value, no-any-return]
+    return _LeakyHard.apply(z)

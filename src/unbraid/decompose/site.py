@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -75,15 +76,20 @@ class TransposedFactors(nn.Module):
         super().__init__()
         self._owner = (owner,)  # in a tuple, so that the parameters are registered once, with their owner
 
+    @property
+    def owner(self) -> Factors:
+        """The factors that this is a view of."""
+        return self._owner[0]
+
     def views(self) -> tuple[Float[Tensor, "d_in C"], Float[Tensor, "C d_out"]]:
         """Return the owner's factors with their roles exchanged."""
-        V, U = self._owner[0].views()
+        V, U = self.owner.views()
         return U.mT, V.mT
 
     @property
     def kept(self) -> Float[Tensor, " C"]:
         """The owner's: 0 for subcomponents that were pruned."""
-        return self._owner[0].kept
+        return self.owner.kept
 
 
 class DecomposedSite(nn.Module):
@@ -167,6 +173,11 @@ class Remembered(nn.Module):
         self.inner = inner
         self.shared = shared
         self._clean: tuple[dict[str, CleanSite], Tensor, int, Tensor] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Look up in the inner module what only it has, since models read such things (`norm.eps`, `embed.weight`)."""
+        inner = self.__dict__.get("_modules", {}).get("inner")
+        return super().__getattr__(name) if inner is None or name == "inner" else getattr(inner, name)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the inner module's output, from memory where it is known."""

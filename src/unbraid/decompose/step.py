@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -53,7 +53,7 @@ class _OnDemand(Mapping[str, Tensor]):
     def __getitem__(self, path: str) -> Tensor:
         return self._model.activations(self._clean)[path]
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[str]:
         return iter(self._model.sites)
 
     def __len__(self) -> int:

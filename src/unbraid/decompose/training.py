@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.core.devices import find_device
+from unbraid.core.errors import UserError
 from unbraid.core.schedules import cosine
 from unbraid.core.seeds import Streams
 from unbraid.decompose.config import DecomposeConfig, GroupConfig, WarmupConfig
@@ -16,7 +17,7 @@ from unbraid.decompose.losses.faithfulness import model_faithfulness
 from unbraid.decompose.model import DecomposedModel
 from unbraid.decompose.site import Factors
 from unbraid.decompose.step import Loss
-from unbraid.targets.data import Batch, SharesEqual, move
+from unbraid.targets.data import Batch, draw, move
 from unbraid.targets.target import Target
 
 
@@ -47,14 +48,28 @@ def prepare(target: Target, config: DecomposeConfig) -> Training:
     """Build a run at step 0: initialised, not yet warmed up.
 
     Raises:
-        UserError: A setting does not fit the target, or the device is not there.
+        UserError: A setting does not fit the target, the target cannot be rebuilt from its sites, or the device is not there.
     """
     model, function = build(target, config)
+    _check_twin(target, model)
     device = find_device(config.device)
     model.to(device)
     function.to(device)
     terms = nn.ModuleDict({name: loss.build(model).to(device) for name, loss in config.losses.items()})
     return Training(model, function, terms, _optimizer(model, function, config), Streams(config.seed, device))
+
+
+def _check_twin(target: Target, model: DecomposedModel) -> None:
+    """Raise a UserError where the model with its sites replaced gives something else than the target itself."""
+    device = next(target.module.parameters()).device
+    batch = move(target.data.batch(0, 2, torch.Generator().manual_seed(0)), device)
+    own, other = target(batch), model.clean(batch).output
+    if own.shape != other.shape or not torch.allclose(own, other, rtol=1e-3, atol=1e-4 * float(own.abs().max()), equal_nan=True):
+        raise UserError(
+            f"{target.name!r} does not give its own output any more when its sites are replaced.",
+            "A site's weight is used besides calling the site (as in F.linear(x, layer.weight)), or the model draws at random. "
+            "Leave that site out, or change the model.",
+        )
 
 
 def build(target: Target, config: DecomposeConfig) -> tuple[DecomposedModel, ImportanceFunction]:
@@ -84,12 +99,8 @@ def _optimizer(model: DecomposedModel, function: ImportanceFunction, config: Dec
 
 def sample(training: Training, target: Target, config: DecomposeConfig) -> tuple[Batch, Tensor | None, int | None]:
     """Draw the next batch; where equal inputs stand once, also their weights and how many inputs they stand for."""
-    generator, device = training.streams["data"], training.streams.device
-    sharing = not any(loss.needs_every_input for _, loss in each_loss(training))
-    if sharing and isinstance(target.data, SharesEqual):
-        weighted = target.data.distinct(training.step, config.batch_size, generator)
-        return move(weighted.inputs, device), weighted.weights.to(device), weighted.size
-    return move(target.data.batch(training.step, config.batch_size, generator), device), None, None
+    every = any(loss.needs_every_input for _, loss in each_loss(training))
+    return draw(target.data, training.step, config.batch_size, training.streams["data"], every)
 
 
 def set_learning_rates(training: Training, config: DecomposeConfig, progress: float) -> None:

@@ -152,5 +152,10 @@ def _open(run: Path, training: Training, target: Target, config: DecomposeConfig
 def _close(run: Path, training: Training, config: DecomposeConfig) -> None:
     """Write down what the run cost."""
     with disk_errors(run, "The trained state is saved."):
-        cost = {"cpu_seconds": training.cpu_seconds + cpu_seconds(), "peak_memory_mb": peak_memory_mb(), "steps": training.step}
+        cost = {
+            "cpu_seconds": training.cpu_seconds + cpu_seconds(),
+            "earlier_cpu_seconds": training.cpu_seconds,
+            "peak_memory_mb": peak_memory_mb(),
+            "steps": training.step,
+        }
         write_json(run / "env.json", {**environment(config.device, config.threads), "cost": cost})

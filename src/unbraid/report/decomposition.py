@@ -17,6 +17,7 @@ def decomposition_page(
     scorecard: Scorecard,
     figures: Mapping[str, Mapping[str, str]],
     environment: Mapping[str, Any] | None = None,
+    numbers: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Page:
     """Return the report's content.
 
@@ -25,14 +26,15 @@ def decomposition_page(
         scorecard: Its scorecard.
         figures: Figure's name → theme → SVG text.
         environment: What `env.json` of the run folder holds.
+        numbers: Figure's name → what is drawn in it, so that a caption can say what was left out.
     """
-    environment = environment or {}
+    environment, numbers = environment or {}, numbers or {}
     verdict = scorecard.verdict()
     sections = [
         Section("claims", "What may be said, and what not", (Text(tuple(verdict[1:]), points=True),)),
-        Section("scorecard", "Scorecard", (scorecard_table(scorecard), *_figures(figures, {"scorecard"}))),
+        Section("scorecard", "Scorecard", (scorecard_table(scorecard), *_figures(figures, {"scorecard"}, numbers))),
         Section("sites", "Sites", (_sites(decomposition, scorecard),)),
-        Section("figures", "Figures", _figures(figures, set(FIGURES) - {"scorecard"})),
+        Section("figures", "Figures", _figures(figures, set(FIGURES) - {"scorecard"}, numbers)),
         Section("reproduce", "How to make it again", _reproduce(decomposition)),
         Section("environment", "Environment and cost", (_environment(environment),)),
         Section("words", "Words", (Definitions(GLOSSARY),)),
@@ -58,10 +60,20 @@ def _filled(block: Block) -> bool:
     return bool(block.paragraphs if isinstance(block, Text) else block.groups if isinstance(block, Table) else True)
 
 
-def _figures(svgs: Mapping[str, Mapping[str, str]], names: set[str]) -> tuple[Figure, ...]:
+def _figures(svgs: Mapping[str, Mapping[str, str]], names: set[str], numbers: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, ...]:
     return tuple(
-        Figure(name, text.title, text.caption, text.alt, svgs[name]) for name, text in FIGURES.items() if name in names and name in svgs
+        Figure(name, text.title, text.caption + _left_out(numbers.get(name, {})), text.alt, svgs[name])
+        for name, text in FIGURES.items()
+        if name in names and name in svgs
     )
+
+
+def _left_out(numbers: Mapping[str, Any]) -> str:
+    """Say how many sites or lines there was no room for; nothing when all are shown."""
+    for shown, total, noun in (("panels", "sites", "sites"), ("lines", "barred", "lines with a bar")):
+        if total in numbers and len(numbers[shown]) < numbers[total]:
+            return f" There is room for the first {len(numbers[shown])} of {numbers[total]} {noun}."
+    return ""
 
 
 def _facts(decomposition: Decomposition, scorecard: Scorecard, environment: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

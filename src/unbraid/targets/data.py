@@ -130,7 +130,7 @@ def as_data(source: object) -> Data:
     """Accept a source, a sequence of batches, or a function `(size, generator) -> batch`.
 
     Raises:
-        UserError: It is none of these, or an empty sequence.
+        UserError: It is none of these, an empty sequence, or its batches hold something else than tensors.
     """
     if isinstance(source, Data):
         return source
@@ -139,11 +139,23 @@ def as_data(source: object) -> Data:
     if isinstance(source, Tensor):
         source = [source]
     if isinstance(source, Sequence) and len(cast("Sequence[object]", source)) > 0:
-        return Batches(cast("Sequence[Batch]", source))
+        return Batches([_as_batch(batch) for batch in cast("Sequence[object]", source)])
     given = "an empty sequence" if isinstance(source, Sequence) else type(source).__name__
     raise UserError(
         f"The data is {given}.", "Give a list of batches (use list(...) on a loader), or a function (size, generator) -> batch."
     )
+
+
+def _as_batch(value: object) -> Batch:
+    """Accept a batch as a loader gives it, which may be a list."""
+    if isinstance(value, Tensor):
+        return value
+    packed = isinstance(value, (tuple, list, Mapping))
+    parts: list[object] = list(cast("Mapping[str, object]", value).values() if isinstance(value, Mapping) else value) if packed else [value]
+    wrong = [type(part).__name__ for part in parts if not isinstance(part, Tensor)]
+    if wrong:
+        raise UserError(f"A batch of the data holds {wrong[0]}.", "A batch is a tensor, or a tuple or keyword mapping of tensors.")
+    return cast("Mapping[str, Tensor]", value) if isinstance(value, Mapping) else tuple(cast("list[Tensor]", parts))
 
 
 def check_finite(batch: Batch) -> None:
@@ -161,3 +173,25 @@ def move(batch: Batch, device: torch.device) -> Batch:
     if isinstance(batch, Mapping):
         return {name: tensor.to(device) for name, tensor in batch.items()}
     return tuple(tensor.to(device) for tensor in batch)
+
+
+def draw(
+    data: Data, step: int, size: int, generator: torch.Generator, every_input: bool = False
+) -> tuple[Batch, Tensor | None, int | None]:
+    """Draw a step's batch onto the generator's device.
+
+    Args:
+        data: The source.
+        step: The step's number.
+        size: How many inputs.
+        generator: Draws them.
+        every_input: Whether equal inputs must stand as often as they occur.
+
+    Returns:
+        The batch; and where equal inputs stand once, their weights [rows] and how many inputs they stand for, else None twice.
+    """
+    device = generator.device
+    if isinstance(data, SharesEqual) and not every_input:
+        weighted = data.distinct(step, size, generator)
+        return move(weighted.inputs, device), weighted.weights.to(device), weighted.size
+    return move(data.batch(step, size, generator), device), None, None

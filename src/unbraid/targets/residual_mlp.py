@@ -90,8 +90,10 @@ class ResidualMLP(Toy):
             UserError: Some feature is not computed better than by the stream alone.
         """
         generator = torch.Generator().manual_seed(seed)
-        torch.manual_seed(seed)
-        module, data = self.build(), self.data()
+        with torch.random.fork_rng(devices=[]):  # torch draws its layers' weights from the global stream
+            torch.manual_seed(seed)
+            module = self.build()
+        data = self.data()
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trainable, lr=3e-3, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.training_steps)

@@ -47,9 +47,7 @@ class VectorMLP(ImportanceFunction):
     def __init__(self, sites: Mapping[str, SiteShape], hidden: int, generator: torch.Generator) -> None:
         super().__init__()
         self.paths = list(sites)
-        self.mlps = nn.ModuleList(
-            [_VectorMLPs(site.d_in, site.C, hidden, generator) for site in sites.values()]
-        )
+        self.mlps = nn.ModuleList([_VectorMLPs(site.d_in, site.C, hidden, generator) for site in sites.values()])
 
     def forward(self, inputs: Mapping[str, Tensor], activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return each site's logits."""

@@ -1,6 +1,6 @@
 """How few subcomponents does an input need? The published Lp sum of importances, with p annealed and a batch-wise frequency term.
 
-    Σ_l Σ_c mean_b (g + ε)^p  +  β Σ_l Σ_c (s / n) log2(1 + s),   s = Σ_b (g + ε)^p over the n positions of the batch.
+Σ_l Σ_c mean_b (g + ε)^p  +  β Σ_l Σ_c (s / n) log2(1 + s),   s = Σ_b (g + ε)^p over the n positions of the batch.
 """
 
 from __future__ import annotations

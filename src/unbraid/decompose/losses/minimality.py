@@ -29,7 +29,7 @@ class _SmoothL0(torch.autograd.Function):
     """The weighted mean of ψ over positions, with the closed-form slope ψ'(g) = 2 g γ² / (g² + γ²)²: few passes over g."""
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, weights: Tensor, gamma: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, g: Tensor, weights: Tensor, gamma: float) -> Tensor:
         squares = g.square()
         denominator = squares + gamma * gamma
         ctx.save_for_backward(g, weights, denominator)
@@ -47,7 +47,7 @@ def smooth_l0(g: Float[Tensor, "*lead C"], gamma: float, weights: Float[Tensor, 
     """Return f_c, the mean over positions of `g² / (g² + γ²)`."""
     flat = g.flatten(0, -2)
     shares = flat.new_full((len(flat),), 1 / len(flat)) if weights is None else weights.flatten()
-    return _SmoothL0.apply(flat, shares, gamma)  # type: ignore[no-any-return]
+    return _SmoothL0.apply(flat, shares, gamma)
 
 
 def frequency(f: Float[Tensor, " C"], reference_count: float) -> Float[Tensor, " C"]:
@@ -83,6 +83,8 @@ class MinimalityConfig(LossConfig):
     """γ when the annealing ends."""
     anneal_until: float = Field(default=0.9, gt=0, le=1)
     """Share of the run after which γ stays."""
+    normalized: bool = False
+    """Multiply ψ by 1 + γ², so that an importance of 1 counts as 1 at every γ."""
     frequency: FrequencyConfig | None = FrequencyConfig()
     """The frequency term; null for none."""
     sites: str | tuple[str, ...] = "*"
@@ -95,6 +97,9 @@ class MinimalityConfig(LossConfig):
 
 class Minimality(Loss):
     """Activity plus frequency, summed over subcomponents and sites."""
+
+    running: Tensor
+    steps: Tensor
 
     def __init__(self, config: MinimalityConfig, model: DecomposedModel) -> None:
         super().__init__()
@@ -110,6 +115,8 @@ class Minimality(Loss):
         gamma = linear(step.progress, config.gamma_start, config.gamma_end, config.anneal_until)
         upper = {path: step.importances.upper[path] for path in self.paths}
         f = torch.cat([smooth_l0(side_by_side(upper, paths), gamma, step.weights) for paths in grouped(upper)])
+        if config.normalized:
+            f = f * (1 + gamma**2)
         value = f if config.frequency is None else f + config.frequency.weight * self._frequency(f, config.frequency)
         return value.sum()
 

@@ -44,6 +44,8 @@ class PersistentAdversarial(Loss):
     """The distance under the persistent sources; all sites are masked."""
 
     needs_every_input = True
+    updates: Tensor
+    sources_0: Tensor | None  # shaped by the first batch, like every site's sources and moments
 
     def __init__(self, config: PersistentAdversarialConfig, paths: list[str]) -> None:
         super().__init__()
@@ -83,7 +85,7 @@ class PersistentAdversarial(Loss):
                 setattr(self, f"sources_{index}", value)
                 setattr(self, f"first_{index}", torch.zeros_like(value))
                 setattr(self, f"second_{index}", torch.zeros_like(value))
-        batch, slots = importance[self.paths[0]].shape[0], self.sources_0.shape[0]
+        batch, slots = importance[self.paths[0]].shape[0], self._named("sources")[self.paths[0]].shape[0]
         if slots not in (1, batch):
             raise UserError(
                 f"The persistent adversary has {slots} slots, but this batch has {batch} examples.",

@@ -35,11 +35,13 @@ class ResidualMLP1(ResidualMLP):
         },
         "losses": {
             "stochastic": {"routing": "subset", "coefficient": 2.0},
-            "minimality": {"coefficient": 2e-5, "sites": "*.mlp_in"},
+            "faithfulness": {"coefficient": 1e-3, "relative": True},
+            "minimality": {"coefficient": 2e-5, "sites": "*.mlp_in", "normalized": True},
             "minimality-out": {
                 "kind": "minimality",
                 "coefficient": 4e-6,
                 "sites": "*.mlp_out",
+                "normalized": True,
                 "frequency": None,
                 "gamma_end": 1.0,
                 "decay": {"begin": 0.48, "end": 0.7, "final_share": 0.15},

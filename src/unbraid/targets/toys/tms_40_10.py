@@ -23,14 +23,14 @@ class TMS4010(TMS):
     sites: ClassVar[tuple[str, ...]] = ("linear1", "linear2")
     identity_error_bar: ClassVar[int] = 2
     recipe: ClassVar[Mapping[str, Any]] = {
-        "steps": 2000,
+        "steps": 4000,
         "prune": {"at": 0.7, "below": 0.05},
         "batch_size": 1024,
         "components": 240,
         "importance": {"kind": "layerwise-mlp", "hidden": 96},
         "losses": {
             "stochastic": {"routing": "subset"},
-            "minimality": {"coefficient": 1e-4},
+            "minimality": {"coefficient": 6e-5},
         },
         "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
     }

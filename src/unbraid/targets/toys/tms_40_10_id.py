@@ -25,7 +25,7 @@ class TMS4010ID(TMS):
     sites: ClassVar[tuple[str, ...]] = ("linear1", "hidden", "linear2")
     identity_error_bar: ClassVar[int] = 2
     recipe: ClassVar[Mapping[str, Any]] = {
-        "steps": 2000,
+        "steps": 4000,
         "prune": {"at": 0.7, "below": 0.05},
         "batch_size": 1024,
         "components": {"linear*": 240, "hidden": 40},
@@ -35,7 +35,7 @@ class TMS4010ID(TMS):
         },
         "losses": {
             "stochastic": {"routing": "subset"},
-            "minimality": {"coefficient": 1e-4, "sites": "linear*"},
+            "minimality": {"coefficient": 6e-5, "sites": "linear*"},
             "minimality-hidden": {"kind": "minimality", "coefficient": 2e-6, "sites": "hidden", "frequency": None, "gamma_end": 1.0},
             "simplicity": {"coefficient": 1e-4, "p": 0.5, "sites": "hidden", "decay": {"begin": 0.7, "end": 0.75, "final_share": 1e-3}},
         },
