@@ -7,7 +7,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from unbraid.decompose.masks import Mask, interpolate
-from unbraid.decompose.sigmoids import leaky_hard
+from unbraid.decompose.fused import leaky_hard
 from unbraid.targets.behaviour import mse
 
 

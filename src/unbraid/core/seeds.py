@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 
 import torch
 from torch import Tensor
@@ -45,13 +44,7 @@ class Streams:
             self[name].set_state(value.to(torch.uint8).cpu())
 
 
-def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Draw numbers uniform on [0, 1], float32; on the CPU in steps of 2⁻¹⁶, at less than half the cost of `torch.rand`.
-
-    Four 16-bit numbers are cut from each random 64-bit word: drawing, not arithmetic, is what masks of small models cost.
-    """
-    if generator.device.type != "cpu":
-        return torch.rand(shape, generator=generator, device=generator.device)
-    count = math.prod(shape)
+def random_words(count: int, generator: torch.Generator) -> Tensor:
+    """Draw random 16-bit words on the CPU, four from each 64-bit draw: drawing, not arithmetic, is what masks of small models cost."""
     words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    return words.view(torch.int16)[:count].float().add_(32768.0).mul_(1 / 65535).view(shape)
+    return words.view(torch.int16)[:count]

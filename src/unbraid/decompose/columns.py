@@ -13,11 +13,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+# Above so many numbers per site, arithmetic costs more than starting operations, and laying side by side would only copy.
+_LARGE = 1 << 16
+
+
 def grouped(tensors: Mapping[str, Tensor]) -> list[list[str]]:
-    """Group sites whose tensors have the same leading shape, in order."""
-    groups: dict[torch.Size, list[str]] = {}
+    """Group sites whose tensors are small and have the same leading shape, in order; a large one stands alone."""
+    groups: dict[object, list[str]] = {}
     for path, tensor in tensors.items():
-        groups.setdefault(tensor.shape[:-1], []).append(path)
+        groups.setdefault(path if tensor.numel() > _LARGE else tensor.shape[:-1], []).append(path)
     return list(groups.values())
 
 

@@ -44,7 +44,9 @@ def reconstruction(
         "random_masked": masks_from(nothing, draw_sources(importance, generator)),
     }
     scale = everything_lost(subject, clean, behaviour, weights)
-    return {name: float(behaviour.between(clean.output, subject.model.masked(clean, mask), weights) / scale) for name, mask in masks.items()}
+    return {
+        name: float(behaviour.between(clean.output, subject.model.masked(clean, mask), weights) / scale) for name, mask in masks.items()
+    }
 
 
 @torch.no_grad()

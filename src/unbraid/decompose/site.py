@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unbraid.decompose.fused import excess
 from unbraid.decompose.masks import Mask
 
 NO_MASKS: Mapping[str, Mask] = {}
@@ -137,7 +138,7 @@ class DecomposedSite(nn.Module):
             return y if mask.routed is None else torch.where(mask.routed[..., None], y, self._as_target(x))
         dense = x @ self.weight if clean is None else clean.dense
         kept = mask.delta[..., None]
-        return self._biased(torch.addcmul((h * (mask.component - kept)) @ U, kept, dense))
+        return self._biased(torch.addcmul(excess(h, mask.component, kept) @ U, kept, dense))
 
     def _as_target(self, x: Tensor) -> Tensor:
         dense = x @ self.weight

@@ -17,7 +17,7 @@ from unbraid.decompose.columns import elementwise
 from unbraid.decompose.importance_function import ImportanceFunction
 from unbraid.decompose.masks import Masks, Sampling, Source, draw_sources
 from unbraid.decompose.model import Clean, DecomposedModel
-from unbraid.decompose.sigmoids import leaky_hard
+from unbraid.decompose.fused import leaky_hard
 from unbraid.targets.behaviour import Behaviour
 
 

@@ -10,7 +10,7 @@ slope is taken at the running f, which a single small batch cannot know. Source:
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -20,34 +20,17 @@ from torch import Tensor
 from unbraid.core.config import Config
 from unbraid.core.schedules import linear
 from unbraid.decompose.columns import grouped, side_by_side
+from unbraid.decompose.fused import smooth_count
 from unbraid.decompose.model import DecomposedModel
 from unbraid.decompose.site_choice import choose_sites
 from unbraid.decompose.step import Loss, LossConfig, Step, losses
-
-
-class _SmoothL0(torch.autograd.Function):
-    """The weighted mean of ψ over positions, with the closed-form slope ψ'(g) = 2 g γ² / (g² + γ²)²: few passes over g."""
-
-    @staticmethod
-    def forward(ctx: Any, g: Tensor, weights: Tensor, gamma: float) -> Tensor:
-        squares = g.square()
-        denominator = squares + gamma * gamma
-        ctx.save_for_backward(g, weights, denominator)
-        ctx.gamma = gamma
-        return (squares / denominator).T.mv(weights)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        g, weights, denominator = ctx.saved_tensors
-        scale = torch.outer(weights * (2 * ctx.gamma**2), grad)
-        return scale.mul_(g).div_(denominator.square()), None, None
 
 
 def smooth_l0(g: Float[Tensor, "*lead C"], gamma: float, weights: Float[Tensor, "*lead"] | None = None) -> Float[Tensor, " C"]:
     """Return f_c, the mean over positions of `g² / (g² + γ²)`."""
     flat = g.flatten(0, -2)
     shares = flat.new_full((len(flat),), 1 / len(flat)) if weights is None else weights.flatten()
-    return _SmoothL0.apply(flat, shares, gamma)
+    return smooth_count(flat, shares, gamma)
 
 
 def frequency(f: Float[Tensor, " C"], reference_count: float) -> Float[Tensor, " C"]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unbraid.decompose.sigmoids import SLOPE, leaky_hard
+from unbraid.decompose.fused import SLOPE, leaky_hard
 
 
 def test_slope_is_the_papers() -> None:
