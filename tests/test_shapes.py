@@ -6,8 +6,8 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from unbraid.decompose.masks import Mask, interpolate
 from unbraid.decompose.fused import leaky_hard
+from unbraid.decompose.masks import Mask, interpolate
 from unbraid.targets.behaviour import mse
 
 

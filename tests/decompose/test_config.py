@@ -7,8 +7,13 @@ from unbraid.decompose.config import DecomposeConfig
 
 
 def test_name_of_a_loss_is_its_kind_unless_it_says_otherwise() -> None:
-    config = DecomposeConfig.parse({"losses": {"stochastic": None, "layerwise": {"kind": "stochastic", "routing": "layerwise"}}})
+    config = DecomposeConfig.parse({"losses": {"stochastic": {}, "layerwise": {"kind": "stochastic", "routing": "layerwise"}}})
     assert {name: loss.kind for name, loss in config.losses.items()} == {"stochastic": "stochastic", "layerwise": "stochastic"}
+
+
+def test_null_takes_a_loss_out() -> None:
+    config = DecomposeConfig.parse({"losses": {"stochastic": {}, "minimality": None}})
+    assert list(config.losses) == ["stochastic"]
 
 
 @pytest.mark.parametrize(

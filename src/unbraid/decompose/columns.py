@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-
 # Above so many numbers per site, arithmetic costs more than starting operations, and laying side by side would only copy.
 _LARGE = 1 << 16
 

@@ -21,7 +21,12 @@ SLOPE = 0.01
 def _c(*tensors: Tensor) -> ctypes.CDLL | None:
     """Return the kernels if they can take these tensors: float32 matrices on the CPU with unit column stride."""
     for tensor in tensors:
-        if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or tensor.dim() != 2 or (tensor.stride(1) != 1 and tensor.shape[1] != 1):
+        if (
+            tensor.dtype != torch.float32
+            or tensor.device.type != "cpu"
+            or tensor.dim() != 2
+            or (tensor.stride(1) != 1 and tensor.shape[1] != 1)
+        ):
             return None
     return library()
 
@@ -71,7 +76,7 @@ def leaky_hard(z: Float[Tensor, "*lead C"]) -> tuple[Float[Tensor, "*lead C"], F
     `upper` goes into minimality: above 1 it is `1 + α (z - 1)`, so a saturated importance can still be pulled down.
     Source: Bushnaq et al. 2025, section 2.3, as revised in their code.
     """
-    lower, upper = _LeakyHard.apply(z.flatten(0, -2))  # type: ignore[misc]
+    lower, upper = _LeakyHard.apply(z.flatten(0, -2))
     return lower.view(z.shape), upper.view(z.shape)
 
 
@@ -103,7 +108,7 @@ class _SmoothCount(torch.autograd.Function):
 
 def smooth_count(g: Float[Tensor, "positions C"], weights: Float[Tensor, " positions"], gamma: float) -> Float[Tensor, " C"]:
     """Return the weighted sum over positions of `g² / (g² + γ²)`; its slope is `2 g γ² / (g² + γ²)²`."""
-    return _SmoothCount.apply(g, weights, gamma)  # type: ignore[return-value]
+    return _SmoothCount.apply(g, weights, gamma)
 
 
 def unit_interval(words: Tensor) -> Float[Tensor, " n"]:
@@ -142,7 +147,7 @@ def interpolate(importance: Float[Tensor, "*lead C"], source: Float[Tensor, "*#l
     """Return the mask `r + g (1 - r) = g + (1 - g) r`."""
     if source.requires_grad or source.shape != importance.shape or importance.dim() != 2:
         return source + importance * (1 - source)  # an adversary's sources, which are few or need a gradient themselves
-    return _Interpolate.apply(importance, source)  # type: ignore[return-value]
+    return _Interpolate.apply(importance, source)
 
 
 class _Excess(torch.autograd.Function):
@@ -172,4 +177,4 @@ def excess(h: Float[Tensor, "*lead C"], mask: Float[Tensor, "*#lead C"], kept: F
     """Return `h ⊙ (m - m_Δ)`, what the subcomponents add beyond the share of the whole matrix that Δ's mask keeps."""
     if kept.requires_grad or h.dim() != 2 or mask.shape != h.shape:
         return h * (mask - kept)
-    return _Excess.apply(h, mask, kept)  # type: ignore[return-value]
+    return _Excess.apply(h, mask, kept)

@@ -107,9 +107,7 @@ def measure(subject: Subject, target: Target, config: DecomposeConfig, full: boo
     return measured
 
 
-def _count(
-    measured: Measured, importance: Mapping[str, Tensor], weights: Tensor | None, firing: dict[str, Tensor], batches: int
-) -> None:
+def _count(measured: Measured, importance: Mapping[str, Tensor], weights: Tensor | None, firing: dict[str, Tensor], batches: int) -> None:
     """Add one batch to L0, the firing rates and the spectrum."""
     for path, g in importance.items():
         flat = g.flatten(0, -2)

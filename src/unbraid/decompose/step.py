@@ -14,10 +14,10 @@ from unbraid.core.registry import Registry
 from unbraid.core.schedules import geometric
 from unbraid.core.seeds import Streams
 from unbraid.decompose.columns import elementwise
+from unbraid.decompose.fused import leaky_hard
 from unbraid.decompose.importance_function import ImportanceFunction
 from unbraid.decompose.masks import Masks, Sampling, Source, draw_sources
 from unbraid.decompose.model import Clean, DecomposedModel
-from unbraid.decompose.fused import leaky_hard
 from unbraid.targets.behaviour import Behaviour
 
 

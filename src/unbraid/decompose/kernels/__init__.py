@@ -25,14 +25,14 @@ def library() -> ctypes.CDLL | None:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if os.environ.get("UNBRAID_KERNELS", "1") == "0" or compiler is None:
         return None
-    source = files(__package__).joinpath("elementwise.c").read_text(encoding="utf-8")
-    path = _cache() / f"kernels-{_key(source)}.so"
+    source = files("unbraid.decompose.kernels").joinpath("elementwise.c").read_text(encoding="utf-8")
     try:
+        path = _cache() / f"kernels-{_key(source)}.so"
         if not path.exists():
             _compile(compiler, source, path)
         return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
-        return None  # a cache that cannot be written, or a compiler that does not work: torch does the same
+    except (OSError, RuntimeError, subprocess.SubprocessError):
+        return None  # no home, a cache that cannot be written, or a compiler that does not work: torch does the same
 
 
 def _cache() -> Path:
