@@ -26,8 +26,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "verify")
     arguments = parser.parse_args()
     results = all_runs(tuple(arguments.names), range(arguments.seeds), arguments.folder, arguments.jobs)
-    summary = {name: summarise(name, [r for r in results if r["target"] == name]) for name in arguments.names}
-    for name in arguments.names:
+    names = [name for name in TOYS if name in arguments.names]
+    summary = {name: summarise(name, [r for r in results if r["target"] == name]) for name in names}
+    for name in names:
         summary[name]["controls"] |= {"stopped at 5 % of its steps": stopped_early(name, 0.05)}
     tree = {**provenance(), "summary": summary, "runs": results}
     (ROOT / "benchmarks" / "recovery.json").write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")

@@ -33,6 +33,7 @@ def save_state(training: Training, folder: Path, fingerprint: str) -> Path:
         facts = {
             "step": training.step,
             "fingerprint": fingerprint,
+            "start": training.start,
             "seed": training.streams.seed,
             "cpu_seconds": training.cpu_seconds + cpu_seconds(),
         }
@@ -78,6 +79,11 @@ def load_state(training: Training, path: Path, fingerprint: str) -> None:
         ) from None
     training.step = int(facts["step"])
     training.cpu_seconds = float(facts["cpu_seconds"])
+
+
+def saved_start(path: Path) -> int:
+    """Return which of the run's starts a state belongs to."""
+    return int(read_json(path / _FACTS)["start"])
 
 
 def _tensors(training: Training) -> dict[str, Tensor]:

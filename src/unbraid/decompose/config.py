@@ -52,6 +52,15 @@ class OptimizerConfig(Config):
     """AdamW's ε. Where outputs are small, gradients can fall below the usual 1e-8, and then ε decides the step."""
 
 
+class StartsConfig(Config):
+    """Several starts, of which the best by the run's own objective goes on; the truth plays no part."""
+
+    count: PositiveInt = 3
+    """How many."""
+    until: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the run after which the choice is made."""
+
+
 class PruneConfig(Config):
     """Removing subcomponents that carry nothing, once."""
 
@@ -110,6 +119,8 @@ class DecomposeConfig(Config):
         default_factory=lambda: {name: losses.parse(name) for name in ("stochastic", "minimality")}
     )
     """Name → loss; the name is its kind unless `kind` says otherwise, and null takes a preset's loss out."""
+    starts: StartsConfig | None = None
+    """Try several starts and go on with the best; null for one."""
     prune: PruneConfig | None = None
     """Remove subcomponents that carry nothing; null keeps all."""
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -31,15 +31,16 @@ class Watch:
     stopped: Callable[[], bool]
 
 
-def train(training: Training, target: Target, config: DecomposeConfig, watch: Watch) -> bool:
-    """Train from where `training` stands to the last step; return False when `watch` stopped it before.
+def train(training: Training, target: Target, config: DecomposeConfig, watch: Watch, until: int | None = None) -> bool:
+    """Train from where `training` stands to step `until`, or to the last; return False when `watch` stopped it before.
 
     Raises:
         UserError: A loss is no longer finite.
     """
     if training.step == 0:
         warm_up(training, config.warmup)
-    for step in range(training.step, config.steps):
+    last = config.steps if until is None else until
+    for step in range(training.step, last):
         progress = step / config.steps
         if config.prune is not None and step == round(config.prune.at * config.steps):
             prune(training, config.prune)
@@ -61,10 +62,10 @@ def train(training: Training, target: Target, config: DecomposeConfig, watch: Wa
 
         if training.step % config.log_every_steps == 0 or training.step == config.steps:
             watch.log(training.step, _metrics(now, total, values))
-        if watch.stopped() and training.step < config.steps:
+        if watch.stopped() and training.step < last:
             watch.save(training)
             return False
-        if training.step % config.save_every_steps == 0 and training.step < config.steps:
+        if training.step % config.save_every_steps == 0 and training.step < last:
             watch.save(training)
     return True
 

@@ -129,13 +129,12 @@ class Scorecard:
             opening = f"All {len(barred)} lines pass: the planted mechanisms were found, in every site, and may be called by that name on this toy."
         else:
             opening = f"All {len(barred)} lines that have a bar pass. No truth is known here: the subcomponents are candidates for mechanisms, not proven ones."
-        ladder = [line for line in self.lines if line.key.startswith("pgd_")]
+        ladder = [line for line in self.lines if line.key.removeprefix("pgd_").isdigit()]
         budget = ladder[0].key.removeprefix("pgd_") if ladder else "no"
+        claim = "Robustness is claimed against" if ladder and ladder[0].passed else "No robustness is claimed against"
         worst = f", {ladder[-1].value.value:.3g} at {ladder[-1].key.removeprefix('pgd_')}" if len(ladder) > 1 else ""
         robust = (
-            f"Robustness is claimed against a shared adversary of {budget} steps; the share lost is {ladder[0].value.value:.3g} there{worst}."
-            if ladder
-            else ""
+            f"{claim} a shared adversary of {budget} steps; the share lost is {ladder[0].value.value:.3g} there{worst}." if ladder else ""
         )
         limits = (
             "Not licensed: claims about inputs unlike the training distribution, about stronger adversaries or ones that choose per "

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from unbraid.core.devices import find_device
 from unbraid.core.errors import UserError
 from unbraid.core.schedules import cosine
-from unbraid.core.seeds import Streams
+from unbraid.core.seeds import Streams, stream_seed
 from unbraid.decompose.config import DecomposeConfig, GroupConfig, WarmupConfig
 from unbraid.decompose.importance_function import ImportanceFunction, SiteShape
 from unbraid.decompose.losses.faithfulness import model_faithfulness
@@ -32,6 +32,7 @@ class Training:
         optimizer: One AdamW over both groups.
         streams: The run's random streams.
         step: How many steps are done.
+        start: Which of the run's starts this is.
         cpu_seconds: CPU time of earlier sessions of the same run.
     """
 
@@ -41,22 +42,24 @@ class Training:
     optimizer: torch.optim.AdamW
     streams: Streams
     step: int = 0
+    start: int = 0
     cpu_seconds: float = 0.0
 
 
-def prepare(target: Target, config: DecomposeConfig) -> Training:
-    """Build a run at step 0: initialised, not yet warmed up.
+def prepare(target: Target, config: DecomposeConfig, start: int = 0) -> Training:
+    """Build a run at step 0: initialised, not yet warmed up; each start has random streams of its own.
 
     Raises:
         UserError: A setting does not fit the target, the target cannot be rebuilt from its sites, or the device is not there.
     """
-    model, function = build(target, config)
+    seed = config.seed if start == 0 else stream_seed(config.seed, f"start {start}")
+    model, function = build(target, config, seed)
     _check_twin(target, model)
     device = find_device(config.device)
     model.to(device)
     function.to(device)
     terms = nn.ModuleDict({name: loss.build(model).to(device) for name, loss in config.losses.items()})
-    return Training(model, function, terms, _optimizer(model, function, config), Streams(config.seed, device))
+    return Training(model, function, terms, _optimizer(model, function, config), Streams(seed, device), start=start)
 
 
 def _check_twin(target: Target, model: DecomposedModel) -> None:
@@ -72,9 +75,9 @@ def _check_twin(target: Target, model: DecomposedModel) -> None:
         )
 
 
-def build(target: Target, config: DecomposeConfig) -> tuple[DecomposedModel, ImportanceFunction]:
-    """Build the decomposed model and its importance function with their starting values, on the CPU."""
-    streams = Streams(config.seed)
+def build(target: Target, config: DecomposeConfig, seed: int | None = None) -> tuple[DecomposedModel, ImportanceFunction]:
+    """Build the decomposed model and its importance function with their starting values, on the CPU; `seed` defaults to the run's."""
+    streams = Streams(config.seed if seed is None else seed)
     model = DecomposedModel(target, config.components)
     with torch.no_grad():
         for path, site in model.sites.items():

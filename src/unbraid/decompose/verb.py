@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -14,10 +14,12 @@ from unbraid.core.errors import UserError
 from unbraid.core.metrics import append_metrics, cut_metrics, read_metrics
 from unbraid.core.signals import StopRequest
 from unbraid.core.storage import MANIFEST, disk_errors, sweep, write_json, write_text
-from unbraid.decompose.checkpoint import latest_state, load_state, save_state
+from unbraid.decompose.checkpoint import latest_state, load_state, save_state, saved_start
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.loop import Watch, train
 from unbraid.decompose.result import CONFIG_FILE, Decomposition, save_target, target_of
+from unbraid.decompose.starts import FOLDER as STARTS
+from unbraid.decompose.starts import choose_start, forget_starts, keep_only
 from unbraid.decompose.training import Training, prepare
 from unbraid.targets.target import Target
 
@@ -77,34 +79,29 @@ def decompose(
     if target.source is not None:
         config = config.model_copy(update={"target": target.source})
     use_threads(config.threads)
-    training = prepare(target, config)
     run = None if folder is None else Path(folder)
+    training, chosen = prepare(target, config), config.starts is None
     if run is not None:
-        _open(run, training, target, config, resume)
-    rows = [] if run is None else read_metrics(run / "metrics.jsonl")
-    started = time.monotonic()
-
-    def log(step: int, metrics: dict[str, float]) -> None:
-        rows.append({"step": step, **metrics})
-        if run is not None:
-            with disk_errors(run / "metrics.jsonl", "The last saved state is whole."):
-                append_metrics(run / "metrics.jsonl", step, metrics)
-        if report is not None:
-            report(Progress(step, config.steps, metrics, time.monotonic() - started))
-
-    def save(state: Training) -> None:
-        if run is not None:
-            save_state(state, run / "state", target.fingerprint())
-
+        training, chosen = _open(run, training, target, config, resume)
+    display = _Display(config, report)
     with StopRequest() as stopped:
-        finished = train(training, target, config, Watch(log, save, stopped))
-    if not finished:
-        raise Stopped(run, training.step, stopped.signal)
+        if not chosen:
+            training, finished = choose_start(
+                training, target, config, run, lambda start, place: display.watch(place, target, stopped, start)
+            )
+            if not finished:
+                raise Stopped(run, training.step, stopped.signal)
+            if run is not None:
+                _settle(run, training, target)
+        watch = display.watch(run, target, stopped, training.start)
+        if not train(training, target, config, watch):
+            raise Stopped(run, training.step, stopped.signal)
+    rows = display.rows[training.start] if run is None else read_metrics(run / "metrics.jsonl")
     training.model.eval()
     training.function.eval()
     result = Decomposition(target, config, training.model, training.function, training.step, tuple(rows))
     if run is not None:
-        save(training)
+        watch.save(training)
         _close(run, training, config)
         result.save_pretrained(run)
     return result
@@ -129,16 +126,61 @@ def is_finished(folder: Path) -> bool:
     return (folder / CONFIG_FILE).exists() and (folder / MANIFEST).exists()
 
 
-def _open(run: Path, training: Training, target: Target, config: DecomposeConfig, resume: bool) -> None:
-    """Start a run folder, or take up the one that is there."""
-    state = latest_state(run / "state")
+class _Display:
+    """Where a run's metrics go: to its folder, to a live display, and to memory, for each of its starts."""
+
+    def __init__(self, config: DecomposeConfig, report: Report | None) -> None:
+        self.config, self.report = config, report
+        self.rows: dict[int, list[Mapping[str, float]]] = {}
+        self._began = time.monotonic()
+        self._before_choice = 0 if config.starts is None else round(config.starts.until * config.steps)
+        self._count = 1 if config.starts is None else config.starts.count
+
+    def watch(self, place: Path | None, target: Target, stopped: StopRequest, start: int) -> Watch:
+        """Return the watch of a start that keeps its files in `place`."""
+        rows = self.rows.setdefault(start, [])
+
+        def log(step: int, metrics: dict[str, float]) -> None:
+            rows.append({"step": step, **metrics})
+            if place is not None:
+                with disk_errors(place / "metrics.jsonl", "The last saved state is whole."):
+                    append_metrics(place / "metrics.jsonl", step, metrics)
+            if self.report is not None:
+                # Starts that were not chosen are work as well: a run's steps are those of all of them together.
+                others = (start if step <= self._before_choice else self._count - 1) * self._before_choice
+                total = self.config.steps + (self._count - 1) * self._before_choice
+                self.report(Progress(others + step, total, metrics, time.monotonic() - self._began))
+
+        def save(state: Training) -> None:
+            if place is not None:
+                save_state(state, place / "state", target.fingerprint())
+
+        return Watch(log, save, stopped)
+
+
+def _settle(run: Path, training: Training, target: Target) -> None:
+    """Make the chosen start the run itself; interrupted anywhere, the choice is made again and comes out the same."""
+    if (run / STARTS).exists():
+        with disk_errors(run, "The starts are saved."):
+            keep_only(training.start, run)
+        save_state(training, run / "state", target.fingerprint())
+        forget_starts(run)
+
+
+def _open(run: Path, training: Training, target: Target, config: DecomposeConfig, resume: bool) -> tuple[Training, bool]:
+    """Start a run folder, or take up the one that is there; return the state to go on from, and whether its start is chosen."""
     if resume:
+        state = latest_state(run / "state")
+        chosen = config.starts is None or state is not None
         if state is not None:
+            training = prepare(target, config, saved_start(state))
             load_state(training, state, target.fingerprint())
-        for place in (run, run / "state"):
+            forget_starts(run)
+        for place in (run, run / "state", *(run / STARTS).glob("*"), *(run / STARTS).glob("*/state")):
             sweep(place)
-        cut_metrics(run / "metrics.jsonl", training.step)
-        return
+        if chosen:
+            cut_metrics(run / "metrics.jsonl", training.step)
+        return training, chosen
     if (run / CONFIG_FILE).exists():
         raise UserError(
             f"The folder {str(run)!r} already holds a run.", f"Go on with it: unbraid decompose --resume {run}, or choose another folder."
@@ -147,6 +189,7 @@ def _open(run: Path, training: Training, target: Target, config: DecomposeConfig
         save_target(target, run)
         write_text(run / CONFIG_FILE, config.to_yaml())
         write_json(run / "env.json", environment(config.device, config.threads))
+    return training, config.starts is None
 
 
 def _close(run: Path, training: Training, config: DecomposeConfig) -> None:

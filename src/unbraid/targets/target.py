@@ -21,7 +21,7 @@ class Target:
     """A trained model together with everything that a question about it needs.
 
     Args:
-        module: Any `nn.Module`; it is used as it is, in evaluation mode, and never changed.
+        module: Any `nn.Module`; it is put in evaluation mode and otherwise never changed.
         sites: Glob or globs over module paths that choose the weight matrices to study.
         data: A list of batches (tensors, tuples or keyword mappings), a function `(size, generator) -> batch`, or a source.
         behaviour: "mse", "kl", or a `Behaviour` of your own.

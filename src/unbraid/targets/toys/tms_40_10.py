@@ -24,6 +24,7 @@ class TMS4010(TMS):
     identity_error_bar: ClassVar[int] = 2
     recipe: ClassVar[Mapping[str, Any]] = {
         "steps": 4000,
+        "starts": {"count": 2, "until": 0.6},
         "prune": {"at": 0.7, "below": 0.05},
         "batch_size": 1024,
         "components": 240,

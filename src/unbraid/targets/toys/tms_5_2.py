@@ -24,6 +24,7 @@ class TMS52(TMS):
     identity_error_bar: ClassVar[int] = 0
     recipe: ClassVar[Mapping[str, Any]] = {
         "steps": 3000,
+        "starts": {"count": 2, "until": 0.5},
         "batch_size": 1024,
         "components": 80,
         "importance": {"kind": "layerwise-mlp", "hidden": 64},

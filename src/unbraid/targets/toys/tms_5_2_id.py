@@ -24,6 +24,7 @@ class TMS52ID(TMS):
     identity_error_bar: ClassVar[int] = 0
     recipe: ClassVar[Mapping[str, Any]] = {
         "steps": 3000,
+        "starts": {"count": 3, "until": 0.5},
         "batch_size": 1024,
         "components": {"linear*": 80, "hidden": 20},
         "importance": {"kind": "layerwise-mlp", "hidden": 64},
