@@ -24,7 +24,7 @@ def engine_hash() -> str:
     digest = hashlib.sha256()
     for path in sorted((ROOT / "src" / "unbraid").rglob("*")):
         relative = path.relative_to(ROOT / "src" / "unbraid").as_posix()
-        if path.suffix in {".py", ".safetensors", ".yaml"} and not any(word in relative for word in _DRAWING):
+        if path.suffix in {".py", ".c", ".safetensors", ".yaml"} and not any(word in relative for word in _DRAWING):
             digest.update(relative.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

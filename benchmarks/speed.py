@@ -1,6 +1,7 @@
-"""What does a step cost, beside the same maths written plainly? Both are timed in turns in one process.
+"""What does a step cost, beside the same maths written plainly, and what a whole run? Both steps are timed in turns in one process per toy.
 
-Writes speed.json, and from it the README's table; a measurement of some toys only is printed and changes no file.
+Writes speed.json, and from it the README's table; a measurement of some toys only is printed and changes no file. The whole run is
+that of seed 0 under runs/verify, which is made if `make verify` has not made it from the same code.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import ROOT, provenance, write_between
+from benchmarks.runs import ROOT, decompose, provenance, write_between
 from unbraid.core.devices import keep_freed_memory, peak_memory_mb, set_waiting_policy, use_threads
 
 TOYS = {"tms-5-2": 200, "tms-5-2-id": 200, "tms-40-10": 60, "tms-40-10-id": 60, "residual-mlp-1": 30}
@@ -25,13 +28,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "speed.json")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="the file whose table is rewritten")
+    parser.add_argument(
+        "--step-only", action="store_true", help="time one toy's step in this process and print it (used by the command itself)"
+    )
     parser.add_argument("--table-only", action="store_true", help="measure nothing; write the table from the file that is there")
     arguments = parser.parse_args()
-    if not arguments.table_only:
+    if arguments.step_only:
         set_waiting_policy()
         keep_freed_memory()
         use_threads(1)
-        results = {name: measure(name, TOYS[name], arguments.rounds) for name in arguments.names}
+        print(json.dumps(measure(arguments.names[0], TOYS[arguments.names[0]], arguments.rounds)))
+        return
+    if not arguments.table_only:
+        results = {name: {**step_of(name, arguments.rounds), **whole_run(name)} for name in arguments.names}
         if set(results) != set(TOYS):
             print(json.dumps(results, indent=2))
             return
@@ -40,19 +49,35 @@ def main() -> None:
     print(f"The numbers are in {arguments.out}, the table in {arguments.readme}.")
 
 
+def step_of(name: str, rounds: int) -> dict[str, Any]:
+    """Measure one toy's step in a process of its own, so that its memory is its own too."""
+    command = [sys.executable, "-m", "benchmarks.speed", name, "--rounds", str(rounds), "--step-only"]
+    return json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def whole_run(name: str) -> dict[str, Any]:
+    """Return what a whole run of seed 0 cost, from the start of its process to its scorecard and report."""
+    run = decompose(name, 0, ROOT / "runs" / "verify")
+    return {"run_cpu_seconds": run["cpu_seconds"], "run_peak_memory_mb": run["peak_memory_mb"], "run_passed": run["passed"]}
+
+
 def table(tree: dict[str, Any]) -> str:
     """Write the README's table."""
-    rows = ["| toy | engine, ms per step | plain, ms per step | ratio | peak MB of the process |", "|---|---:|---:|---:|---:|"]
+    rows = [
+        "| toy | engine, ms per step | plain, ms per step | ratio | whole run, CPU-seconds | whole run, peak MB |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
     for name, entry in tree["results"].items():
         engine, plain = (entry[f"{key}_ms_per_step"] for key in ("engine", "plain"))
-        rows.append(f"| {name} | {engine:.2f} | {plain:.2f} | {entry['ratio']:.2f} | {entry['peak_memory_mb']:.0f} |")
+        whole = f"{entry['run_cpu_seconds']:.0f}{'' if entry['run_passed'] else ' (not found)'}"
+        rows.append(f"| {name} | {engine:.2f} | {plain:.2f} | {entry['ratio']:.2f} | {whole} | {entry['run_peak_memory_mb']:.0f} |")
     rounds = sorted({entry["rounds"] for entry in tree["results"].values()})
     environment = tree["environment"]
     state = " with uncommitted changes" if tree["uncommitted_changes"] else ""
     source = (
         f"CPU time, median of {' or '.join(str(n) for n in rounds)} rounds in which both were timed in turns; the ratio, "
         "engine over plain, is the median of the "
-        "rounds' ratios. The peak is that of the one process that measured both, toys above included. "
+        "rounds' ratios. A whole run is seed 0 by the command line, from the start of its process to the passing scorecard and the report. "
         f"Measured {tree['time']} at commit {(tree['commit'] or 'unknown')[:10]}{state}, Python {environment['python']}, "
         f"torch {environment['versions']['torch']}, threads: {tree['threads']}, {environment['system']}."
     )
@@ -68,7 +93,7 @@ def measure(name: str, steps: int, rounds: int) -> dict[str, float]:
     from unbraid.targets.toy import load_target
 
     target = load_target(name)
-    config = resolve(name, overrides=["warmup.steps=0"])
+    config = resolve(name, overrides=["warmup.steps=0", "prune=null", "starts=null"])
     short = config.model_copy(update={"steps": steps})
     training, plain = prepare(target, short), PlainTraining(target, short)
     watch = Watch(lambda step, metrics: None, lambda state: None, lambda: False)

@@ -353,5 +353,5 @@ def test_batch_that_was_changed_after_its_clean_pass_is_computed_anew(sparse_tar
     x = torch.randn(6, 4)
     clean = model.clean(x)
     x.mul_(-1)
-    mask = Mask(torch.rand(6, 7))
+    mask = Mask(torch.rand(6, 7), torch.rand(6))
     torch.testing.assert_close(model.masked(clean, {"0": mask}), model.masked(model.clean(x.clone()), {"0": mask}))

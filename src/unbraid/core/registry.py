@@ -41,14 +41,10 @@ class Registry(Generic[C]):
     def kinds(self) -> dict[str, type[C]]:
         """Return every registered kind, importing the package's files on first use."""
         if not self._discovered:
-            self._discovered = True
             package = importlib.import_module(self.package)
-            try:
-                for module in pkgutil.iter_modules(package.__path__):
-                    importlib.import_module(f"{self.package}.{module.name}")
-            except BaseException:
-                self._discovered = False  # or the next call would take the kinds so far for all of them
-                raise
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{self.package}.{module.name}")
+            self._discovered = True  # last: after an import that fails, the kinds so far must not be taken for all of them
         return self._kinds
 
     def get(self, kind: str) -> type[C]:

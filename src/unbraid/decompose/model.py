@@ -97,6 +97,11 @@ class DecomposedModel(nn.Module):
         missing = [path for path in self._wrappers if path not in sites]
         if missing:
             raise UserError(f"The site {missing[0]!r} is not used in the forward pass.", "Leave it out of the sites.")
+        changed = [self._wrappers[path] for path, site in sites.items() if not site.input.unchanged]
+        if changed:
+            for wrapper in changed:
+                wrapper.copies_input = True
+            return self.clean(batch)
         return Clean(batch, output, sites)
 
     def masked(self, clean: Clean, masks: Masks) -> Tensor:

@@ -16,6 +16,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from unbraid.core.errors import unknown
 from unbraid.core.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -116,8 +117,15 @@ class Scorecard:
         return [line for line in self.lines if line.passed is False]
 
     def __getitem__(self, key: str) -> Line:
-        """Return the line of a key."""
-        return next(line for line in self.lines if line.key == key)
+        """Return the line of a key.
+
+        Raises:
+            UserError: No line has this key.
+        """
+        lines = {line.key: line for line in self.lines}
+        if key not in lines:
+            raise unknown("scorecard line", key, lines)
+        return lines[key]
 
     def verdict(self) -> list[str]:
         """Say in words what this result licenses and what it does not."""

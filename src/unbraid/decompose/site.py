@@ -24,19 +24,37 @@ from unbraid.decompose.masks import Mask
 NO_MASKS: Mapping[str, Mask] = {}
 
 
+class Kept:
+    """A tensor that is kept for later, and whether somebody has changed it in place since."""
+
+    __slots__ = ("tensor", "version")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.version = tensor, tensor._version
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the tensor still holds what it held."""
+        return self.tensor._version == self.version
+
+    def is_(self, other: Tensor) -> bool:
+        """Whether `other` is this very tensor, unchanged."""
+        return other is self.tensor and self.unchanged
+
+
 class CleanSite:
     """What one site saw and gave in the target's own forward pass; `x V` is added when somebody first asks for it."""
 
-    __slots__ = ("activation", "dense", "output", "version", "x")
+    __slots__ = ("activation", "dense", "input", "output")
 
     def __init__(self, x: Tensor, dense: Tensor, output: Tensor) -> None:
-        self.x, self.dense, self.output = x, dense, output
-        self.version = x._version
+        self.input, self.dense, self.output = Kept(x), Kept(dense), Kept(output)
         self.activation: Tensor | None = None
 
-    def is_input(self, x: Tensor) -> bool:
-        """Whether `x` is the very tensor that the target's own pass read, unchanged since."""
-        return x is self.x and x._version == self.version
+    @property
+    def x(self) -> Tensor:
+        """What the site read, [..., d_in]."""
+        return self.input.tensor
 
 
 @dataclass
@@ -117,6 +135,7 @@ class DecomposedSite(nn.Module):
     ) -> None:
         super().__init__()
         self.path = path
+        self.copies_input = False
         self.factors = factors
         self.shared = shared
         self.register_buffer("weight", weight, persistent=False)
@@ -126,17 +145,17 @@ class DecomposedSite(nn.Module):
         """Return the matrix's output under the masks in force; without a mask for this site, the target's own output."""
         shared = self.shared
         clean = shared.clean.get(self.path)
-        if shared.recording or clean is None or not clean.is_input(x):
+        if shared.recording or clean is None or not clean.input.is_(x):
             clean = None
         mask = shared.masks.get(self.path)
         if mask is None:
-            return clean.output if clean is not None else self._as_target(x)
+            return clean.output.tensor if clean is not None and clean.output.unchanged else self._as_target(x)
         V, U = self.factors.views()
         h = x @ V if clean is None else activation_of(clean, V)
         if mask.delta is None:
             y = self._biased((h * mask.component) @ U)
             return y if mask.routed is None else torch.where(mask.routed[..., None], y, self._as_target(x))
-        dense = x @ self.weight if clean is None else clean.dense
+        dense = clean.dense.tensor if clean is not None and clean.dense.unchanged else x @ self.weight
         kept = mask.delta[..., None]
         return self._biased(torch.addcmul(excess(h, mask.component, kept) @ U, kept, dense))
 
@@ -144,7 +163,8 @@ class DecomposedSite(nn.Module):
         dense = x @ self.weight
         output = self._biased(dense)
         if self.shared.recording:
-            self.shared.clean[self.path] = CleanSite(x, dense, output)
+            # A model that changes a site's input in place afterwards (`stream += mlp(stream)`) leaves nothing of it but a copy.
+            self.shared.clean[self.path] = CleanSite(x.clone() if self.copies_input else x, dense, output)
         return output
 
     def _biased(self, y: Tensor) -> Tensor:
@@ -173,7 +193,7 @@ class Remembered(nn.Module):
         super().__init__()
         self.inner = inner
         self.shared = shared
-        self._clean: tuple[dict[str, CleanSite], Tensor, int, Tensor] | None = None
+        self._clean: tuple[dict[str, CleanSite], Kept, Kept] | None = None
 
     def __getattr__(self, name: str) -> Any:
         """Look up in the inner module what only it has, since models read such things (`norm.eps`, `embed.weight`)."""
@@ -184,9 +204,9 @@ class Remembered(nn.Module):
         """Return the inner module's output, from memory where it is known."""
         known = self._clean
         if not self.shared.recording:
-            if known is not None and known[0] is self.shared.clean and x is known[1] and x._version == known[2]:
-                return known[3]
+            if known is not None and known[0] is self.shared.clean and known[1].is_(x) and known[2].unchanged:
+                return known[2].tensor
             return self.inner(x)
         output = self.inner(x)
-        self._clean = (self.shared.clean, x, x._version, output)
+        self._clean = (self.shared.clean, Kept(x), Kept(output))
         return output

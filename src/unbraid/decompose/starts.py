@@ -69,8 +69,10 @@ def _take_up(training: Training, folder: Path, target: Target) -> None:
 
 
 def keep_only(start: int, run: Path) -> None:
-    """Make a start's metrics those of the run."""
-    shutil.copyfile(run / FOLDER / str(start) / "metrics.jsonl", run / "metrics.jsonl")
+    """Make a start's metrics those of the run; a choice before the first logged step has none."""
+    metrics = run / FOLDER / str(start) / "metrics.jsonl"
+    if metrics.exists():
+        shutil.copyfile(metrics, run / "metrics.jsonl")
 
 
 def forget_starts(run: Path) -> None:

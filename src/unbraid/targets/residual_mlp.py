@@ -132,8 +132,11 @@ class ResidualMLP(Toy):
         for layer in range(self.n_layers):
             read = module.get_parameter(f"blocks.{layer}.mlp_in.weight").detach().T
             write = module.get_parameter(f"blocks.{layer}.mlp_out.weight").detach().T
+            write_in = directions.T @ read
+            # What lies outside the data's directions is shared among the pieces, so that they add up to the whole matrix.
+            silent = (read - dual @ write_in) @ torch.linalg.pinv(write_in)
             sites[f"blocks.{layer}.mlp_in"] = SiteTruth(
-                V=dual, U=directions.T @ read, pattern="per_feature", on=feature_on, needed=feature_on, read_basis=directions
+                V=dual + silent, U=write_in, pattern="per_feature", on=feature_on, needed=feature_on, read_basis=directions
             )
             sites[f"blocks.{layer}.mlp_out"] = SiteTruth(
                 V=torch.eye(self.d_mlp), U=write, pattern="always_on", on=any_on(self.d_mlp), needed=any_on(self.d_mlp)
