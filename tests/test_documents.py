@@ -16,6 +16,7 @@ TINY = {"steps": 5, "components": 6, "warmup": {"steps": 2}}
 EVALUATION = {"batches": 2, "batch_size": 32, "adversary_steps": [2, 3], "ladder_batches": 1}
 TINY_OPTIONS = [
     "--set=steps=5",
+    "--set=starts=null",
     "--set=warmup.steps=2",
     "--set=evaluation={batches: 2, batch_size: 32, adversary_steps: [2, 3], ladder_batches: 1}",
 ]

@@ -24,6 +24,7 @@ QUICK = [
     "--set=steps=60",
     "--set=batch_size=64",
     "--set=components=8",
+    "--set=starts=null",
     "--set=warmup.steps=10",
     "--set=log_every_steps=10",
     "--set=save_every_steps=20",

@@ -93,7 +93,7 @@ def test_what_a_killed_write_left_is_swept_away(cli: Cli, made: dict[str, Path],
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("extra", [(), tuple(MEMORY)], ids=["plain", "memory"])
+@pytest.mark.parametrize("extra", [(), tuple(MEMORY), ("starts={count: 2, until: 0.5}",)], ids=["plain", "memory", "starts"])
 def test_ten_kills_leave_the_same_bits(cli: Cli, tmp_path: Path, extra: tuple[str, ...]) -> None:
     steps = ("steps=4000", "save_every_steps=5", *extra)
     undisturbed = make_run(tmp_path / "undisturbed", extra=steps)
@@ -117,4 +117,4 @@ def test_ten_kills_leave_the_same_bits(cli: Cli, tmp_path: Path, extra: tuple[st
 
 def newest(run: Path) -> list[str]:
     """Return the names of the saved states of a run."""
-    return sorted(path.name for path in (run / "state").glob("step-*"))
+    return sorted(path.relative_to(run).as_posix() for path in run.rglob("step-*"))

@@ -263,13 +263,11 @@ def test_same_decomposition_same_scorecard() -> None:
     assert decomposition.scorecard().tree() == decomposition.scorecard().tree()
 
 
-@pytest.mark.slow
 def test_run_that_is_stopped_early_fails() -> None:
     failed = stopped_early("tms-5-2", 0.05)
     assert {"identity_error", *BEHAVIOUR} <= set(failed)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("factor", "wrong"), [(30.0, "few"), (1 / 30, "many")])
 def test_wrong_pressure_leaves_too_few_or_too_many_pieces(factor: float, wrong: str) -> None:
     coefficient = 8e-4 * factor
@@ -292,14 +290,12 @@ def found() -> Scorecard:
     return decompose(load_target("tms-5-2"), resolve("tms-5-2")).scorecard()
 
 
-@pytest.mark.slow
 def test_shipped_recipe_passes_every_line(found: Scorecard) -> None:
     assert {line.key: (line.value.value, str(line.bar)) for line in found.failures} == {}
     assert found.passed
     assert "the planted mechanisms were found" in found.verdict()[0]
 
 
-@pytest.mark.slow
 def test_scorecard_of_the_shipped_recipe_has_every_kind_of_line(found: Scorecard) -> None:
     assert {line.group for line in found.lines} == {"truth", "behaviour", "minimality", "faithfulness"}
     ladder = [found[f"pgd_{steps}"] for steps in (20, 40, 80, 160, 320)]
@@ -311,7 +307,6 @@ def test_scorecard_of_the_shipped_recipe_has_every_kind_of_line(found: Scorecard
     json.dumps(found.tree(), allow_nan=False)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("null", NULLS)
 @pytest.mark.parametrize("key", ["identity_error", *BEHAVIOUR])
 def test_nulls_of_the_shipped_recipe_fail(null: str, key: str, found: Scorecard) -> None:
