@@ -16,6 +16,17 @@ from unbraid.decompose.adversary import (
 )
 
 
+def test_n_choices_are_taken_in_turn() -> None:
+    g = torch.zeros(5, 7, 3)
+    assert source_shape(g, "nsc", 2) == (2, 7, 4)
+    values = {"site": torch.rand(2, 7, 4)}
+    source = as_sources(values, {"site": g})["site"]
+    assert source.component.shape == (5, 7, 3)
+    for example in range(5):
+        assert torch.equal(source.component[example], values["site"][example % 2, :, :-1])
+        assert torch.equal(source.delta[example], values["site"][example % 2, :, -1])
+
+
 @pytest.mark.parametrize(
     ("scope", "shape"),
     [("c", (1, 1, 4)), ("bc", (5, 1, 4)), ("sc", (1, 7, 4)), ("bsc", (5, 7, 4))],

@@ -1,7 +1,8 @@
 """Which ablation hurts most? Sources found by ascent on the distance, at a stated scope and budget.
 
 An adversary chooses the sources r within [0, 1]; its scope says what it may vary them over, as the published names do:
-`c` one choice for the whole batch, `bc` one per example, `sc` one per sequence position, `bsc` one per example and position.
+`c` one choice for the whole batch, `bc` one per example, `sc` one per sequence position, `nsc` N choices per position that the
+examples take in turn, `bsc` one per example and position.
 """
 
 from __future__ import annotations
@@ -14,26 +15,34 @@ from torch import Tensor
 
 from unbraid.decompose.masks import Importance, Source
 
-Scope = Literal["c", "bc", "sc", "bsc"]
+Scope = Literal["c", "bc", "sc", "nsc", "bsc"]
 
 
-def source_shape(importance: Tensor, scope: Scope) -> tuple[int, ...]:
-    """Return the shape of one site's sources [..., C + 1] under a scope, given its importance [batch, ..., C]; the last slot is Δ."""
-    lead = list(importance.shape[:-1])
-    keep_batch, keep_rest = scope in ("bc", "bsc"), scope in ("sc", "bsc")
-    shape = [size if (index == 0 and keep_batch) or (index > 0 and keep_rest) else 1 for index, size in enumerate(lead)]
-    return (*shape, importance.shape[-1] + 1)
+def source_shape(importance: Tensor, scope: Scope, choices: int = 1) -> tuple[int, ...]:
+    """Return the shape of one site's sources [..., C + 1] under a scope, given its importance [batch, ..., C]; the last slot is Δ.
+
+    `choices` is the N of the scope `nsc`.
+    """
+    batch, *rest = importance.shape[:-1]
+    first = batch if scope in ("bc", "bsc") else choices if scope == "nsc" else 1
+    others = rest if scope in ("sc", "nsc", "bsc") else [1] * len(rest)
+    return (first, *others, importance.shape[-1] + 1)
 
 
 def as_sources(values: dict[str, Tensor], importance: Importance) -> dict[str, Source]:
-    """Spread stored sources [..., C + 1] over the positions of a batch."""
-    return {path: Source(r[..., :-1], r[..., -1].expand(importance[path].shape[:-1])) for path, r in values.items()}
+    """Spread stored sources [..., C + 1] over the positions of a batch; where they are fewer than its examples, these take turns."""
+    sources: dict[str, Source] = {}
+    for path, stored in values.items():
+        lead = importance[path].shape[:-1]
+        r = stored if stored.shape[0] in (1, lead[0]) else stored[torch.arange(lead[0], device=stored.device) % stored.shape[0]]
+        sources[path] = Source(r[..., :-1], r[..., -1].expand(lead))
+    return sources
 
 
-def random_sources(importance: Importance, scope: Scope, generator: torch.Generator) -> dict[str, Tensor]:
+def random_sources(importance: Importance, scope: Scope, generator: torch.Generator, choices: int = 1) -> dict[str, Tensor]:
     """Draw starting sources, uniform on [0, 1]."""
     return {
-        path: torch.rand(source_shape(g, scope), generator=generator, device=g.device, dtype=torch.float32)
+        path: torch.rand(source_shape(g, scope, choices), generator=generator, device=g.device, dtype=torch.float32)
         for path, g in importance.items()
     }
 

@@ -20,6 +20,8 @@ class AdversarialConfig(LossConfig):
     kind: Literal["adversarial"] = "adversarial"
     scope: Scope = "c"
     """What the adversary may vary its sources over."""
+    choices: PositiveInt = 8
+    """N, for the scope nsc."""
     ascent_steps: PositiveInt = 1
     """Sign steps per training step; steps × size ≈ 2 lets every source reach both ends."""
     step_size: PositiveFloat = 1.0
@@ -40,7 +42,7 @@ class Adversarial(Loss):
     def forward(self, step: Step) -> Tensor:
         """Return the distance under the sources that the ascent ends with."""
         fixed = {path: g.detach() for path, g in step.importances.lower.items()}
-        start = random_sources(fixed, self.config.scope, step.streams["adversary"])
+        start = random_sources(fixed, self.config.scope, step.streams["adversary"], self.config.choices)
         worst = projected_ascent(
             lambda values: step.distance(masks_from(fixed, as_sources(values, fixed))),
             start,

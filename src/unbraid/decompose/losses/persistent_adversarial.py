@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from unbraid.core.errors import UserError
@@ -26,6 +26,8 @@ class PersistentAdversarialConfig(LossConfig):
     kind: Literal["persistent-adversarial"] = "persistent-adversarial"
     scope: Scope = "bsc"
     """What the adversary may vary its sources over; per example needs a constant batch size."""
+    choices: PositiveInt = 8
+    """N, for the scope nsc."""
     ascent_steps: NonNegativeInt = 2
     """Updates before the main pass, which gives one more."""
     learning_rate: PositiveFloat = 0.01
@@ -43,13 +45,13 @@ class PersistentAdversarialConfig(LossConfig):
 class PersistentAdversarial(Loss):
     """The distance under the persistent sources; all sites are masked."""
 
-    needs_every_input = True
     updates: Tensor
     sources_0: Tensor | None  # shaped by the first batch, like every site's sources and moments
 
     def __init__(self, config: PersistentAdversarialConfig, paths: list[str]) -> None:
         super().__init__()
         self.config = config
+        self.needs_every_input = config.scope in ("bc", "bsc")
         self.paths = paths
         for index in range(len(paths)):
             for name in ("sources", "first", "second"):
@@ -81,12 +83,13 @@ class PersistentAdversarial(Loss):
 
     def _start(self, step: Step, importance: dict[str, Tensor]) -> None:
         if self.sources_0 is None:
-            for index, value in enumerate(random_sources(importance, self.config.scope, step.streams["adversary"]).values()):
+            drawn = random_sources(importance, self.config.scope, step.streams["adversary"], self.config.choices)
+            for index, value in enumerate(drawn.values()):
                 setattr(self, f"sources_{index}", value)
                 setattr(self, f"first_{index}", torch.zeros_like(value))
                 setattr(self, f"second_{index}", torch.zeros_like(value))
         batch, slots = importance[self.paths[0]].shape[0], self._named("sources")[self.paths[0]].shape[0]
-        if slots not in (1, batch):
+        if self.needs_every_input and slots != batch:
             raise UserError(
                 f"The persistent adversary has {slots} slots, but this batch has {batch} examples.",
                 "Keep the batch size constant, or set the loss's scope=c.",
