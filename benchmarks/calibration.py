@@ -35,9 +35,16 @@ def lines(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return for each open line the range over the runs that found the truth, and the range over each null."""
     result: dict[str, Any] = {}
     for key in FACTORED:
+        # Where the truth itself loses nothing there is no factor, and the floor of the bar decides.
+        lossy = [run for run in runs if run["oracle"][key] > 1e-3]
         result[f"{key} / truth"] = {
-            "found": _range([run["values"][key] / run["oracle"][key] for run in runs]),
-            **{null: _range([run["nulls"][key][null] / run["oracle"][key] for run in runs]) for null in ("untrained", "shuffled", "zero")},
+            "found": _range([run["values"][key] / run["oracle"][key] for run in lossy]),
+            **{null: _range([run["nulls"][key][null] / run["oracle"][key] for run in lossy]) for null in ("untrained", "shuffled", "zero")},
+        }
+    for key in FACTORED:
+        result[key] = {
+            "found": _range([run["values"][key] for run in runs]),
+            **{null: _range([run["nulls"][key][null] for run in runs]) for null in ("untrained", "shuffled", "zero")},
         }
     for key in OPEN:
         result[key] = {
