@@ -1,4 +1,4 @@
-"""Where must the open bars stand? Scores the recipes at seeds 5-9, which nothing was tuned on, beside the truth and the nulls.
+"""Where must the open bars stand? Scores the recipes at seeds 5-9 beside the truth and the nulls.
 
 The bars on reconstruction are factors of what the planted truth loses. A factor is right when every calibration run lies clearly under it
 and every null clearly over it; this writes both distances to calibration.json.

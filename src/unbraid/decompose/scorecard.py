@@ -2,7 +2,7 @@
 
 A line passes when its value meets the bar. Bars on reconstruction are factors of what the planted truth itself loses under
 the same masks, since features in superposition disturb each other even in a perfect decomposition; the factors are
-calibrated on seeds that no recipe was tuned on (`benchmarks/calibration.json`). Where no truth is known, fewer lines have bars.
+checked on other seeds than the recovery table's (`benchmarks/calibration.json`). Where no truth is known, fewer lines have bars.
 """
 
 from __future__ import annotations
