@@ -24,6 +24,12 @@ from unbraid.core.errors import UserError
 MANIFEST = "manifest.json"
 
 
+def cache_folder(kind: str = "") -> Path:
+    """Return where this user's cache of a kind of thing lies; it may not be there yet, and nothing in it is ever missed."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "unbraid" / kind
+
+
 @contextmanager
 def disk_errors(path: Path, kept: str) -> Generator[None]:
     """Turn a full disk or a missing permission into a message that says what is still whole.

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from unbraid.targets.sites import match_paths, weight_of
-from unbraid.targets.toy import Toy, load_weights
+from unbraid.targets.toy import Toy
 
 
 def overview(toy: Toy) -> dict[str, Any]:
@@ -22,20 +22,17 @@ def overview(toy: Toy) -> dict[str, Any]:
 
 
 def weights_of(toy: Toy) -> str:
-    """Say where a toy's weights come from: "bundled", "missing" until somebody trains it, or "built" by its own file."""
+    """Say where a toy's weights come from: "bundled", "cached" for other knobs, "missing" until somebody trains it, or "built"."""
     path = toy.weights_path()
     if path is None:
         return "built"
-    return "bundled" if path.exists() else "missing"
+    return "missing" if not path.exists() else "bundled" if toy.at_default_knobs else "cached"
 
 
 def facts(toy: Toy) -> dict[str, Any]:
     """Return everything that `targets show` says about a toy, as JSON-ready values; the losses are None without weights."""
-    module = toy.build()
     weights = weights_of(toy)
-    path = toy.weights_path()
-    if path is not None and weights == "bundled":
-        load_weights(module, path, f"unbraid targets train {toy.kind}")
+    module = toy.build() if weights == "missing" else toy.load()
     trained = None if weights == "missing" else toy.measure(module)
     return {
         **overview(toy),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import NonNegativeInt
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -17,10 +20,13 @@ from torch import Tensor, nn
 from unbraid.core.config import Config
 from unbraid.core.errors import UserError, unknown
 from unbraid.core.registry import Registry
-from unbraid.core.storage import disk_errors, write_atomically
+from unbraid.core.storage import cache_folder, disk_errors, write_atomically
 from unbraid.targets.data import Data
 from unbraid.targets.target import Target
 from unbraid.targets.truth import Truth
+
+if TYPE_CHECKING:
+    from unbraid.targets.panel import Panel
 
 toys: Registry[Toy] = Registry("target", "unbraid.targets.toys")
 
@@ -44,11 +50,37 @@ class Trained:
         return torch.nonzero(self.loss_per_feature > share * self.naive_per_feature).flatten().tolist()
 
 
+@dataclass(frozen=True)
+class Check:
+    """One thing that must hold of a toy for its truth to be real; a toy that looks right for the wrong reason fails one.
+
+    Attributes:
+        name: What is asked, in words.
+        value: What was measured.
+        low: The least that will do; None for no limit.
+        high: The most that will do; None for no limit.
+        why: What it would mean if it failed.
+    """
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    why: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value lies within the limits."""
+        return (self.low is None or self.value >= self.low) and (self.high is None or self.value <= self.high)
+
+
 class Toy(Config):
     """The settings of one toy; subclasses fill in the methods and register under their `kind`."""
 
     kind: str
     """Which toy."""
+    seed: NonNegativeInt = 0
+    """Which instance: decides what is constructed and how training starts."""
 
     summary: ClassVar[str] = ""
     """One line: what is planted."""
@@ -58,6 +90,8 @@ class Toy(Config):
     """Globs of the sites to decompose."""
     tied: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Pairs of sites that are one parameter."""
+    behaviour: ClassVar[Literal["mse", "kl"]] = "mse"
+    """How far apart two outputs are."""
     recipe: ClassVar[Mapping[str, Any]] = {}
     """Decomposition settings laid over the defaults for this toy."""
 
@@ -81,27 +115,81 @@ class Toy(Config):
         """Return the planted mechanisms of the trained model."""
         raise NotImplementedError
 
-    def weights_path(self) -> Path | None:
-        """Return where the bundled weights lie, beside the file that declares the toy; None for a toy that is built, not trained."""
+    def wanted(self, inputs: Tensor) -> Tensor:
+        """Return the task's right answer."""
+        raise NotImplementedError
+
+    def naive(self, inputs: Tensor) -> Tensor:
+        """Return what a model answers that lacks the mechanism: the dumb baseline that every loss is read beside."""
+        return torch.zeros_like(self.wanted(inputs))
+
+    def oracle_answer(self, inputs: Tensor) -> Tensor:
+        """Return what the planted mechanism itself answers, by construction."""
+        return self.wanted(inputs)
+
+    def checks(self, module: nn.Module) -> tuple[Check, ...]:
+        """Return what must hold for the planted truth to be real; empty where the toy does not say."""
+        return ()
+
+    def is_real(self, module: nn.Module) -> bool:
+        """Whether every check passes."""
+        return all(check.passed for check in self.checks(module))
+
+    def panel(self, module: nn.Module) -> Panel | None:
+        """Return what a sceptic asks for first; None where the toy does not say."""
+        return None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the weights come from training; else they are constructed."""
+        return type(self).train is not Toy.train
+
+    @property
+    def at_default_knobs(self) -> bool:
+        """Whether nothing was set."""
+        return self == type(self).parse({})
+
+    def bundled_path(self) -> Path:
+        """Return where the weights that the package brings lie, beside the file that declares the toy."""
         source = sys.modules[type(self).__module__].__file__
-        path = Path(source or ".").parent / "weights" / f"{self.kind}.safetensors"
-        return path if path.exists() or type(self).train is not Toy.train else None
+        return Path(source or ".").parent / "weights" / f"{self.kind}.safetensors"
+
+    def weights_path(self) -> Path | None:
+        """Return where the weights lie: with the package at the default knobs, in the user's cache at others; None if built, not trained."""
+        if not self.is_trained:
+            return None
+        if self.at_default_knobs:
+            return self.bundled_path()
+        knobs = hashlib.sha256(json.dumps(self.tree(), sort_keys=True).encode()).hexdigest()[:16]
+        return cache_folder("targets") / f"{self.kind}-{knobs}.safetensors"
 
     def target(self, weights: Path | None = None) -> Target:
-        """Build the target with its trained weights.
+        """Build the target with its trained weights; at knobs that the package brings none for it is trained first, and kept.
 
         Raises:
-            UserError: The weights are missing, a pickle, or those of another model.
+            UserError: The weights are missing, a pickle, or those of another model; or training failed.
         """
+        module = self.load(weights)
+        return Target(
+            module,
+            sites=self.sites,
+            data=self.data(),
+            behaviour=self.behaviour,
+            tied=self.tied,
+            name=self.kind,
+            truth=self.truth(module),
+            source=self.tree(),
+        )
+
+    def load(self, weights: Path | None = None) -> nn.Module:
+        """Return the model with its weights, frozen; see `target`."""
         module = self.build()
         path = weights or self.weights_path()
+        if path is not None and weights is None and not self.at_default_knobs and not path.exists():
+            write_weights(self.train(self.seed).module, path)
         if path is not None:
             load_weights(module, path, f"unbraid targets train {self.kind}")
-        for parameter in module.parameters():
-            parameter.requires_grad_(False)
-        return Target(
-            module, sites=self.sites, data=self.data(), tied=self.tied, name=self.kind, truth=self.truth(module), source=self.tree()
-        )
+        return module.eval().requires_grad_(False)
 
 
 def check_no_pickle(path: Path) -> None:

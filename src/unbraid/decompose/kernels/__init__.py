@@ -16,6 +16,8 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
+from unbraid.core.storage import cache_folder
+
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 
 
@@ -27,17 +29,12 @@ def library() -> ctypes.CDLL | None:
         return None
     source = files("unbraid.decompose.kernels").joinpath("elementwise.c").read_text(encoding="utf-8")
     try:
-        path = _cache() / f"kernels-{_key(source)}.so"
+        path = cache_folder() / f"kernels-{_key(source)}.so"
         if not path.exists():
             _compile(compiler, source, path)
         return ctypes.CDLL(str(path))
     except (OSError, RuntimeError, subprocess.SubprocessError):
         return None  # no home, a cache that cannot be written, or a compiler that does not work: torch does the same
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "unbraid"
 
 
 def _key(source: str) -> str:
