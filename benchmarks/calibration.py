@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import ROOT, TOYS, all_runs, provenance
+from benchmarks.runs import FIRST_TOYS, ROOT, provenance
+from unbraid.verify.verb import VerifyConfig, verify
 
 FACTORED = ("stoch_masked", "pgd_20")
 OPEN = ("piece_cosine", "co_active_error", "decided", "unmasked", "pgd_ratio", "faithfulness")
@@ -20,15 +21,31 @@ OPEN = ("piece_cosine", "co_active_error", "decided", "unmasked", "pgd_ratio", "
 def main() -> None:
     """Run seeds 5-9 and write what they say about the bars."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(TOYS))
+    parser.add_argument("names", nargs="*", default=list(FIRST_TOYS))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "calibration")
     arguments = parser.parse_args()
-    runs = all_runs(tuple(arguments.names), range(5, 10), arguments.folder, arguments.jobs)
+    config = VerifyConfig(seeds=5, first_seed=5, controls=False, jobs=arguments.jobs)
+    runs = [run_of(record) for record in verify(arguments.names, config, arguments.folder).records]
     found = [run for run in runs if run["values"]["identity_error"] <= 2 and run["values"].get("dense_error", 0) == 0]
     tree = {**provenance(), "seeds": list(range(5, 10)), "found": len(found), "of": len(runs), "lines": lines(found), "runs": runs}
     (ROOT / "benchmarks" / "calibration.json").write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(tree["lines"], indent=2))
+
+
+def run_of(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's values, oracle and nulls by line."""
+    lines = record["lines"]
+    return {
+        "target": record["case"]["toy"],
+        "seed": record["case"]["seed"],
+        "passed": record["passed"],
+        "failed_lines": record["failed_lines"],
+        "cpu_seconds": record["cpu_seconds"],
+        "values": {key: line["value"] for key, line in lines.items()},
+        "oracle": {key: line["oracle"] for key, line in lines.items() if line["oracle"] is not None},
+        "nulls": {key: line["nulls"] for key, line in lines.items()},
+    }
 
 
 def lines(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,110 +1,161 @@
-"""Is the planted truth found, at every seed? Decomposes each toy by its shipped recipe at seeds 0-4 and writes recovery.json and the README's table.
+"""Is the planted truth found, at every seed, on every toy? Runs `unbraid verify` on all of them and writes recovery.json and the tables of the docs.
 
-Interrupt it and run it again: finished runs of the same code are taken over, and an unfinished one goes on.
+Interrupt it and run it again: finished cases of the same code are taken over, and an unfinished run goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.controls import stopped_early
-from benchmarks.runs import ROOT, TOYS, all_runs, provenance, write_between
+from benchmarks.runs import ROOT, provenance, write_between
+from unbraid.targets.toy import toys
+from unbraid.verify.result import Verification
+from unbraid.verify.verb import VerifyConfig, verify
 
-BUDGET_CPU_SECONDS = {"tms-5-2": 30, "tms-5-2-id": 60, "tms-40-10": 250, "tms-40-10-id": 400, "residual-mlp-1": 1500}
+RESULT, README, DOCS = ROOT / "benchmarks" / "recovery.json", ROOT / "README.md", ROOT / "docs" / "proving-ground.md"
 
 
 def main() -> None:
     """Run what is missing and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(TOYS))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("names", nargs="*", default=[])
+    parser.add_argument("--seeds", type=int, default=None)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--no-phases", action="store_true", help="leave the phase diagrams out")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "verify")
+    parser.add_argument("--tables-only", action="store_true", help="measure nothing; write the tables from the file that is there")
     arguments = parser.parse_args()
-    results = all_runs(tuple(arguments.names), range(arguments.seeds), arguments.folder, arguments.jobs)
-    names = [name for name in TOYS if name in arguments.names]
-    summary = {name: summarise(name, [r for r in results if r["target"] == name]) for name in names}
-    for name in names:
-        summary[name]["controls"] |= {"stopped at 5 % of its steps": stopped_early(name, 0.05)}
-    tree = {**provenance(), "summary": summary, "runs": results}
-    (ROOT / "benchmarks" / "recovery.json").write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
-    write_between(ROOT / "README.md", "recovery", table(tree))
-    print("Wrote benchmarks/recovery.json and the table in README.md.")
+    if not arguments.tables_only:
+        config = VerifyConfig(seeds=arguments.seeds, jobs=arguments.jobs, phases=not arguments.no_phases)
+        result = verify(arguments.names, config, arguments.folder, report=_say)
+        tree = {**result.tree(), **provenance(), "skipped": skipped(arguments.names)}
+        RESULT.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+    tree = json.loads(RESULT.read_text(encoding="utf-8"))
+    write_tables(Verification.read(RESULT), tree)
+    print(f"Wrote {RESULT.relative_to(ROOT)} and the tables in {README.name} and docs/{DOCS.name}.")
 
 
-def summarise(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put one toy's seeds together: how many passed, medians, the range of each key line, and which lines the nulls fail."""
-    seconds = [run["cpu_seconds"] for run in runs]
-    keys = [key for key in ("identity_error", "dense_error", "mmcs", "ml2r", "stoch_masked", "pgd_20") if key in runs[0]["values"]]
-    return {
-        "seeds": [run["seed"] for run in runs],
-        "passed": sum(run["passed"] for run in runs),
-        "cpu_seconds_median": statistics.median(seconds),
-        "cpu_seconds": seconds,
-        "cpu_seconds_budget": BUDGET_CPU_SECONDS.get(name),
-        "peak_memory_mb": max(run["peak_memory_mb"] for run in runs),
-        "values": {key: [run["values"][key] for run in runs] for key in keys},
-        "oracle": {key: runs[0]["oracle"][key] for key in keys if key in runs[0]["oracle"]},
-        "controls": {null: failing_lines(runs[0], null) for null in ("untrained", "shuffled", "zero")},
-    }
+def skipped(names: list[str]) -> list[str]:
+    """Return the toys that were not measured."""
+    return sorted(set(toys.kinds()) - set(names)) if names else []
 
 
-def failing_lines(run: dict[str, Any], null: str) -> list[str]:
-    """Return the lines whose bar a null does not meet."""
-    failing: list[str] = []
-    for key, text in run["bars"].items():
-        value = run["nulls"][key].get(null)
-        if value is not None and not _meets(value, text):
-            failing.append(key)
-    return failing
+def _say(record: dict[str, Any], done: int, count: int) -> None:
+    case = record["case"]
+    title = " ".join(str(part) for part in (case["toy"], case["variant"], case["control"]) if part)
+    verdict = "found" if record["passed"] else f"misses {', '.join(record['failed_lines'][:6])}"
+    print(f"[{done}/{count}] {title} seed {case['seed']}: {record['cpu_seconds']:.0f} CPU-s, {verdict}", flush=True)
 
 
-def _meets(value: float, bar: str) -> bool:
-    if bar.startswith("≤"):
-        return value <= float(bar[1:])
-    if bar.startswith("≥"):
-        return value >= float(bar[1:])
-    low, _, high = bar.partition(" – ")
-    return float(low) <= value <= float(high or low)
+def write_tables(result: Verification, tree: dict[str, Any]) -> None:
+    """Write every table between its marks."""
+    write_between(README, "recovery", f"{toy_table(result)}\n\n{source(tree)}")
+    write_between(README, "controls", control_table(result))
+    write_between(DOCS, "toys", f"{toy_table(result)}\n\n{source(tree)}")
+    write_between(DOCS, "gaps", gap_table(result))
+    write_between(DOCS, "controls", control_table(result))
+    write_between(DOCS, "phases", phase_tables(result))
+    write_between(DOCS, "checks", check_table(result))
 
 
-def table(tree: dict[str, Any]) -> str:
-    """Write the README's table."""
+def source(tree: dict[str, Any]) -> str:
+    """Say where the numbers come from."""
+    environment = tree["environment"]
+    left_out = f" Not measured: {', '.join(tree['skipped'])}." if tree.get("skipped") else ""
+    return (
+        f"Mean over seeds, with its 95 % bootstrap interval over seeds; found: every line of the scorecard passes. Measured {tree['time']} at "
+        f"commit {tree['commit'][:10]}, torch {environment['versions']['torch']}, one thread, {environment['system']}.{left_out}"
+    )
+
+
+def toy_table(result: Verification) -> str:
+    """Write one row per toy and variant."""
     rows = [
-        "| toy | found | identity error | dense error | MMCS | ML2R | lost to a 20-step adversary (truth itself) | CPU-seconds, median (budget) | peak MB |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| toy | found | pieces matched | piece cosine | identity error | dense error | module ARI | lost to a 20-step adversary (truth itself) | CPU-seconds | missed at some seed |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, entry in tree["summary"].items():
-        values = entry["values"]
-        worst_ml2r = max(values["ml2r"], key=lambda value: abs(value - 1))
-        dense = f"{max(values['dense_error']):.0f}" if "dense_error" in values else "–"
+    for row in result.rows:
+        oracle = [record["lines"]["pgd_20"]["oracle"] for record in result.records if record["case"]["toy"] == row.toy]
+        known = f" ({oracle[0]:.3f})" if oracle and oracle[0] is not None else ""
         cells = [
-            name,
-            f"{entry['passed']} of {len(entry['seeds'])} seeds",
-            f"{max(values['identity_error']):.0f}",
-            dense,
-            f"{min(values['mmcs']):.3f}",
-            f"{worst_ml2r:.3f}",
-            f"{max(values['pgd_20']):.3f} ({entry['oracle']['pgd_20']:.3f})",
-            f"{entry['cpu_seconds_median']:.0f} ({entry['cpu_seconds_budget']})",
-            f"{entry['peak_memory_mb']:.0f}",
+            row.title + (" (must not be found)" if row.control else ""),
+            f"{row.found} of {row.seeds}",
+            row.cell("piece_coverage"),
+            row.cell("piece_cosine"),
+            _errors(row.worst.get("identity_error")),
+            _errors(row.worst.get("dense_error")),
+            row.cell("module_ari"),
+            row.cell("pgd_20") + known,
+            f"{row.cpu_seconds:.0f}",
+            ", ".join(row.missed[:5]) + (" …" if len(row.missed) > 5 else ""),
         ]
         rows.append("| " + " | ".join(cells) + " |")
-    controls = [
-        f"- {name}: "
-        + "; ".join(
-            f"{control} fails {len(lines)} ({', '.join(lines[:4])}{' …' if len(lines) > 4 else ''})"
-            for control, lines in entry["controls"].items()
-        )
-        for name, entry in tree["summary"].items()
-    ]
-    versions = tree["environment"]["versions"]
-    source = f"Worst of the seeds in each column. Measured {tree['time']} at commit {tree['commit'][:10]}, torch {versions['torch']}, one thread, {tree['environment']['system']}."
-    return "\n".join([*rows, "", source, "", "Controls, and the scorecard lines that each fails (seed 0):", "", *controls])
+    return "\n".join(rows)
+
+
+def _errors(values: Any) -> str:
+    return "–" if not values else "–".join(dict.fromkeys(f"{end:.0f}" for end in (min(values), max(values))))
+
+
+def gap_table(result: Verification) -> str:
+    """Write how far scores fall in other coordinates of the same function, ours and the baselines'."""
+    rows = ["| toy, coordinates | method | score in its own coordinates | in the others | gap |", "|---|---|---|---|---|"]
+    by_title = {row.title: row for row in result.rows}
+    for gap in result.gaps:
+        own, other = by_title[gap["toy"]], by_title[f"{gap['toy']}, {gap['variant']}"]
+        for key, value in gap["gap"].items():
+            rows.append(f"| {other.title} | unbraid, {key} | {own.cell(key)} | {other.cell(key)} | {value:.3f} |")
+        for method, value in gap["baseline_gap"].items():
+            first, second = _mean(own.baselines[method]), _mean(other.baselines[method])
+            rows.append(f"| {other.title} | {method}, ARI of hidden units | {first:.3f} | {second:.3f} | {value:.3f} |")
+    return "\n".join(rows)
+
+
+def _mean(values: Any) -> float:
+    return sum(values) / len(values)
+
+
+def control_table(result: Verification) -> str:
+    """Write which negative controls fail, and on which lines."""
+    rows = ["| toy | what was spoilt | fails as it should | lines that noticed |", "|---|---|---|---|"]
+    for row in result.controls:
+        lines = ", ".join(row["noticed"][:6]) + (" …" if len(row["noticed"]) > 6 else "")
+        rows.append(f"| {row['toy']} | {row['control']} | {'yes' if row['fails_as_it_should'] else '**no**'} | {lines} |")
+    for row in result.rows:
+        if row.control:
+            verdict = "yes" if row.found == 0 else "**no**"
+            rows.append(f"| {row.title} | the claimed truth is false | {verdict} | {', '.join(row.missed[:6])} |")
+    return "\n".join(rows)
+
+
+def phase_tables(result: Verification) -> str:
+    """Write each phase diagram as tables, one per score."""
+    parts: list[str] = []
+    for name, grid in result.phases.items():
+        for score, values in grid["scores"].items():
+            head = " | ".join(f"{grid['column_knob']} {column}" for column in grid["columns"])
+            lines = [f"{name}, {score}:", "", f"| {grid['row_knob']} | {head} |", "|" + "---|" * (len(grid["columns"]) + 1)]
+            lines += [
+                f"| {row} | " + " | ".join("–" if value is None else f"{value:.2f}" for value in of_row) + " |"
+                for row, of_row in zip(grid["rows"], values, strict=True)
+            ]
+            parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def check_table(result: Verification) -> str:
+    """Write what each toy was asked before its truth was believed."""
+    rows = ["| toy | check | value | asked for | passed |", "|---|---|---|---|---|"]
+    for row in result.rows:
+        record = next(r for r in result.records if (r["case"]["toy"], r["case"]["variant"]) == (row.toy, row.variant))
+        for check in record["checks"]:
+            low, high = (None if check[end] is None else f"{check[end]:.4g}" for end in ("low", "high"))
+            asked = f"{low} – {high}" if low and high else f"≥ {low}" if low else f"≤ {high}" if high else "–"
+            rows.append(f"| {row.title} | {check['name']} | {check['value']:.4g} | {asked} | {'yes' if check['passed'] else '**no**'} |")
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from unbraid.components.config import GroupingConfig as GroupingConfig
+    from unbraid.components.result import Modules as Modules
+    from unbraid.components.verb import group as group
     from unbraid.core.errors import UserError as UserError
     from unbraid.decompose.config import DecomposeConfig as DecomposeConfig
     from unbraid.decompose.masks import Mask as Mask
@@ -18,16 +21,24 @@ if TYPE_CHECKING:
     from unbraid.decompose.verb import decompose as decompose
     from unbraid.targets.target import Target as Target
     from unbraid.targets.toy import load_target as load_target
+    from unbraid.verify.result import Verification as Verification
+    from unbraid.verify.verb import VerifyConfig as VerifyConfig
+    from unbraid.verify.verb import verify as verify
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "DecomposeConfig": "unbraid.decompose.config",
     "Decomposition": "unbraid.decompose.result",
+    "GroupingConfig": "unbraid.components.config",
     "Mask": "unbraid.decompose.masks",
+    "Modules": "unbraid.components.result",
     "Scorecard": "unbraid.decompose.scorecard",
     "Target": "unbraid.targets.target",
     "UserError": "unbraid.core.errors",
+    "Verification": "unbraid.verify.result",
+    "VerifyConfig": "unbraid.verify.verb",
+    "group": "unbraid.components.verb",
     "load_target": "unbraid.targets.toy",
     "preset": "unbraid.decompose.preset",
 }
@@ -35,17 +46,23 @@ _HOMES = {
 __all__ = [
     "DecomposeConfig",
     "Decomposition",
+    "GroupingConfig",
     "Mask",
+    "Modules",
     "Scorecard",
     "Target",
     "UserError",
+    "Verification",
+    "VerifyConfig",
     "decompose",
+    "group",
     "load_target",
     "preset",
+    "verify",
 ]
 
 
-_ROOMS = {"decompose"}  # packages that are called like functions
+_ROOMS = {"decompose", "verify"}  # packages that are called like functions
 
 
 def __getattr__(name: str) -> object:

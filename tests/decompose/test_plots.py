@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,10 +15,10 @@ from unbraid.core.errors import UserError
 from unbraid.decompose import plots
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.plot_scorecard import error_share
-from unbraid.decompose.plot_style import THEMES, Plot, power_text, rounded, spread
 from unbraid.decompose.result import Decomposition
 from unbraid.decompose.scorecard import Bar, Scorecard
 from unbraid.decompose.verb import decompose
+from unbraid.drawing.plot_style import THEMES, Plot, rounded
 from unbraid.targets.target import Target
 from unbraid.targets.toy import load_target
 
@@ -187,16 +186,11 @@ def test_error_as_a_share_of_what_the_bar_allows(value: float, bar: Bar, share: 
     assert (error_share(value, bar) <= 1) == bar.met_by(value)
 
 
-def test_labels_are_moved_apart() -> None:
-    placed = spread([1.0, 1.0, 50.0], 10)
-    assert abs(placed[0] - placed[1]) == pytest.approx(10) and placed[2] == 50
-    assert spread([], 10) == []
-
-
-def test_numbers_on_axes() -> None:
-    assert [power_text(value) for value in (1e-5, 0.01, 1, 2000, 2e-7)] == ["10⁻⁵", "0.01", "1", "2,000", "2×10⁻⁷"]
-
-
-def test_rounding_keeps_significant_digits() -> None:
-    assert rounded([[1.23456789, 0.0], [-9.87654321e-7, 1234567.0]], 3) == [[1.23, 0.0], [-9.88e-7, 1230000.0]]
-    assert math.isnan(rounded([math.nan])[0])
+def test_a_truth_that_loses_nothing_does_not_stretch_the_ladder(drawn: dict[str, Plot]) -> None:
+    numbers = {**drawn["ladder"].data, "oracle": [1e-12, 0.0]}
+    ladder = plots.draw("ladder", numbers)
+    assert ladder.data["oracle"] == [1e-12, 0.0]
+    assert list(artist(ladder, "oracle").get_ydata()) == [1e-4, 1e-4]
+    assert ladder.figure.axes[0].get_ylim()[0] > 1e-5
+    assert "cut at 10⁻⁴" in ladder.svg() and "planted truth, below 10⁻⁴" in ladder.svg()
+    assert "cut at" not in drawn["ladder"].svg()

@@ -12,7 +12,7 @@ TOYS = ("tms-5-2", "tms-5-2-id", "tms-40-10", "tms-40-10-id", "residual-mlp-1")
 
 
 def test_names() -> None:
-    assert {"spd", "vpd"} <= set(preset_names())
+    assert {"apd", "spd", "vpd"} <= set(preset_names())
     assert set(TOYS) <= set(toys.kinds())
 
 
@@ -44,6 +44,16 @@ def test_vpd_has_a_persistent_adversary_and_clipped_factors() -> None:
     config = preset("vpd")
     assert "persistent-adversarial" in config.losses
     assert config.optimizer.factors.clip == 0.01
+
+
+def test_apd_learns_no_importance_and_has_no_delta() -> None:
+    config = preset("apd")
+    assert config.importance.kind == "attribution-top-k"
+    assert {name: loss.kind for name, loss in config.losses.items()} == {
+        "faithfulness": "faithfulness",
+        "minimality": "importance-masked",
+        "simplicity": "simplicity",
+    }
 
 
 def test_later_settings_win() -> None:

@@ -10,7 +10,7 @@ from unbraid.decompose import loop
 from unbraid.decompose.checkpoint import load_state, save_state
 from unbraid.decompose.config import DecomposeConfig, PruneConfig
 from unbraid.decompose.loop import Watch, train
-from unbraid.decompose.prune import prune, weightless
+from unbraid.decompose.prune import prune, singular_pieces, weightless
 from unbraid.decompose.result import Decomposition
 from unbraid.decompose.site import Factors
 from unbraid.decompose.step import importances_of
@@ -185,3 +185,32 @@ def test_tied_view_is_pruned_with_its_owner(tied_sparse_target: Target) -> None:
         V, U = training.model.sites[path].factors.views()
         assert bool((V[:, GONE] == 0).all())
         assert bool((U[GONE] == 0).all())
+
+
+@pytest.mark.parametrize(("d_in", "d_out"), [(5, 2), (2, 5), (6, 6)])
+def test_singular_pieces_leave_every_component_as_it_is(d_in: int, d_out: int) -> None:
+    V, U = torch.randn(d_in, 12), torch.randn(12, d_out)
+    V[:, 1], V[:, 2] = 2 * V[:, 0], -V[:, 0]  # the first component has rank one, in three parallel pieces
+    pieces = singular_pieces(V, U, 3)
+    for c in range(0, 12, 3):
+        own = slice(c, c + 3)
+        torch.testing.assert_close(pieces[0][:, own] @ pieces[1][own], V[:, own] @ U[own], rtol=1e-4, atol=1e-5)
+    sizes = (pieces[0].norm(dim=0) * pieces[1].norm(dim=1)).view(4, 3)
+    assert bool((sizes.diff(dim=1) <= 1e-6).all())
+    assert bool((sizes[0, 1:] < 1e-3 * sizes[0, 0]).all())
+
+
+def test_components_of_several_pieces_are_pruned_to_their_rank(tied_sparse_target: Target) -> None:
+    config = config_of(importance={"kind": "attribution-top-k", "rank": 3}, losses={"faithfulness": {}, "importance-masked": {}})
+    training = prepare(tied_sparse_target, config)
+    until(training, tied_sparse_target, config, 10)
+    (factors,) = factors_of(training).values()
+    with torch.no_grad():
+        factors.V[:, 1], factors.V[:, 2] = factors.V[:, 0], factors.V[:, 0]
+        before = torch.stack([factors.V[:, own] @ factors.U[own] for own in (slice(0, 3), slice(3, 6))])
+    assert prune(training, PruneConfig(below=1e-3)) == 3  # two of the first component; and no matrix with a side of 2 has rank 3
+    after = torch.stack([factors.V[:, own] @ factors.U[own] for own in (slice(0, 3), slice(3, 6))])
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4)
+    until(training, tied_sparse_target, config, 20)
+    assert training.step == 20
+    assert bool((factors.V[:, factors.kept == 0] == 0).all())

@@ -97,6 +97,7 @@ SHARED = {
     "minimality, running": {"kind": "minimality", "frequency": {"half_life_steps": 3}},
     "lp-minimality": {"kind": "lp-minimality", "p_start": 0.7, "beta": 0.5},
     "simplicity": {"kind": "simplicity"},
+    "simplicity, active": {"kind": "simplicity", "active": True, "per_weight": True},
     "faithfulness": {"kind": "faithfulness"},
     "importance-masked": {"kind": "importance-masked"},
     "unmasked": {"kind": "unmasked"},

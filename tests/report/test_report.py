@@ -65,6 +65,13 @@ def test_the_page_fetches_nothing(either: tuple[Path, Scorecard]) -> None:
     assert {match for match in re.findall(r"https?://[^\s\"'<]+", text)} <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 
 
+def test_the_page_may_show_the_pictures_inside_its_figures(folder: Path) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    assert policy is not None
+    assert "default-src 'none'" in policy[1] and "img-src data:;" in policy[1]
+
+
 def test_ids_are_unique_and_every_inner_link_has_its_place(folder: Path) -> None:
     text, links = parsed(folder / "report.html")
     assert len(links.ids) == len(set(links.ids))

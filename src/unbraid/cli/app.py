@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from unbraid.cli import config, decompose, score, targets
+from unbraid.cli import config, decompose, score, targets, verify
 from unbraid.core.errors import UserError
 
 
@@ -51,6 +51,7 @@ app = typer.Typer(
 app.add_typer(targets.app, name="targets")
 app.command("decompose")(decompose.decompose)
 app.command("score")(score.score)
+app.command("verify")(verify.verify)
 app.add_typer(config.app, name="config")
 
 

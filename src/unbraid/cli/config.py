@@ -13,7 +13,7 @@ app = typer.Typer(help="Which settings a name stands for.", no_args_is_help=True
 
 @app.command("show")
 def show_config(
-    name: Annotated[str, typer.Argument(help="A target (its own recipe) or a preset (spd, vpd).", metavar="NAME")],
+    name: Annotated[str, typer.Argument(help="A target (its own recipe) or a preset (apd, spd, vpd).", metavar="NAME")],
     preset: Preset = None,
     config: ConfigFile = None,
     set_: Set = None,

@@ -33,7 +33,7 @@ Set = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Start from this published recipe (spd, vpd), not from the target's own.", metavar="NAME", show_default=False),
+    typer.Option(help="Start from this published recipe (apd, spd, vpd), not from the target's own.", metavar="NAME", show_default=False),
 ]
 ConfigFile = Annotated[
     Path | None,

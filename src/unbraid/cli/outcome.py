@@ -35,9 +35,11 @@ def show_outcome(result: Decomposition, folder: Path, report: bool, as_json: boo
         as_json: Print one JSON object.
         again: The command that measures again, named on the last line.
     """
+    from unbraid.components.scorecard import scorecard
+
     try:
         with busy("Measuring the scorecard …"):
-            card = result.scorecard()
+            card = scorecard(result)
         with busy("Writing the report …" if report else "Writing the scorecard …"):
             page = _write(result, folder, card, report)
     except KeyboardInterrupt:

@@ -19,19 +19,27 @@ Name = Annotated[str, typer.Argument(help="A target's name.", metavar="NAME")]
 
 
 @app.command("list")
-def list_targets(json_: Json = False, plugins: Plugins = None) -> None:
+def list_targets(
+    truth: Annotated[
+        bool,
+        typer.Option("--truth", metavar="", help="Say what is planted: pieces and modules of every site, and what cannot be told apart."),
+    ] = False,
+    json_: Json = False,
+    plugins: Plugins = None,
+) -> None:
     """Name every target: what is planted in it and what it teaches."""
     start(plugins)
     from rich.console import Console
 
-    from unbraid.targets.facts import overview
+    from unbraid.cli.planted import truth_table
+    from unbraid.targets.facts import overview, planted
     from unbraid.targets.toy import find_toy, toys
 
-    rows = [overview(find_toy(name)) for name in sorted(toys.kinds())]
+    rows = [(planted if truth else overview)(find_toy(name)) for name in sorted(toys.kinds())]
     if json_:
         typer.echo(json.dumps({"targets": rows}))
         return
-    Console().print(_table(rows))
+    Console(highlight=False).print(truth_table(rows) if truth else _table(rows))
     typer.echo("More about one: unbraid targets show NAME. Take one apart: unbraid decompose NAME")
 
 
@@ -50,17 +58,34 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 @app.command("show")
-def show_target(name: Name, json_: Json = False, plugins: Plugins = None) -> None:
-    """Show one target: model, sites, data, planted pieces, recipe, and how well it does its task."""
+def show_target(
+    name: Name,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the sceptic's panel there: as SVG, PNG, JSON and a page.", metavar="DIR", show_default=False),
+    ] = None,
+    json_: Json = False,
+    plugins: Plugins = None,
+) -> None:
+    """Show one target: model, sites, data, what is planted, whether it is real, and how well it does its task beside a naive answer."""
     start(plugins)
+    from unbraid.core.errors import UserError
     from unbraid.targets.facts import facts
     from unbraid.targets.toy import find_toy
 
     card = facts(find_toy(name))
+    if out is not None:
+        if card["panel"] is None:
+            raise UserError(f"The target {name!r} has no panel to write: its weights are {card['weights']}.", "Leave --out away.")
+        from unbraid.report.panel import write_panel
+
+        card["files"] = [str(path) for path in write_panel(out, card)]
     if json_:
         typer.echo(json.dumps(card))
         return
     _show(card)
+    if out is not None:
+        typer.echo(f"Panel: {card['files'][-1]}. Open it in a browser.")
     missing = card["weights"] == "missing"
     typer.echo(f"Train it: unbraid targets train {name}" if missing else f"Take it apart: unbraid decompose {name}")
 
@@ -69,6 +94,8 @@ def _show(card: dict[str, Any]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+
+    from unbraid.cli.planted import NEEDED, checks_table, panel_tables
 
     console = Console(highlight=False)
     about = Table(box=None, show_header=False, pad_edge=False)
@@ -84,18 +111,22 @@ def _show(card: dict[str, Any]) -> None:
         ("settings", settings),
         ("data", card["data"]),
         ("recipe", recipe),
-        ("task", _task(card)),
+        ("task", _task(card) if card["panel"] is None else "see the panel below"),
     ):
         about.add_row(key, value)
     sites = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for key, justify in (("site", "left"), ("d_in → d_out", "right"), ("tied to", "left"), ("planted pieces", "right"), ("needed", "left")):
         sites.add_column(key, justify=justify)  # type: ignore[arg-type]
-    needed = {"per_feature": "each by its own feature", "always_on": "by every active input"}
     for site in card["sites"]:
         pieces = "" if site["pieces"] is None else str(site["pieces"])
         shape = f"{site['d_in']} → {site['d_out']}"
-        sites.add_row(site["path"], shape, site["tied_to"] or "", pieces, needed.get(site["pattern"], ""))
+        sites.add_row(site["path"], shape, site["tied_to"] or "", pieces, NEEDED.get(site["pattern"], ""))
     console.print(about, sites)
+    if card["checks"]:
+        console.print(checks_table(card["checks"]))
+    if card["panel"] is not None:
+        for part in panel_tables(card["panel"]):
+            console.print(part)
 
 
 def _task(card: dict[str, Any]) -> str:

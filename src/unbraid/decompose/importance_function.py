@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from unbraid.core.config import Config
 from unbraid.core.registry import Registry
+from unbraid.decompose.model import Clean, DecomposedModel
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,32 @@ class SiteShape:
     C: int
 
 
+class Activations(Mapping[str, Tensor]):
+    """The activations `x V` of a clean pass, computed when they are asked for."""
+
+    def __init__(self, model: DecomposedModel, clean: Clean) -> None:
+        self._model, self._clean = model, clean
+
+    def __getitem__(self, path: str) -> Tensor:
+        return self._model.activations(self._clean)[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._model.sites)
+
+    def __len__(self) -> int:
+        return len(self._model.sites)
+
+
 class ImportanceFunction(nn.Module):
-    """The base class; a subclass gives `forward`."""
+    """The base class; a subclass gives `forward`, or `logits` if it must run the model itself.
+
+    Attributes:
+        needs_every_input: Whether inputs are compared with each other in training, so that equal ones may not share a row.
+        rank: How many consecutive subcomponents of a site are one component, always needed together.
+    """
+
+    needs_every_input: bool = False
+    rank: int = 1
 
     def forward(
         self, inputs: Mapping[str, Float[Tensor, "*lead d_in"]], activations: Mapping[str, Float[Tensor, "*lead C"]]
@@ -34,6 +59,10 @@ class ImportanceFunction(nn.Module):
             activations: `x V` of each site, attached; computed on demand, so that a function that does not ask pays nothing.
         """
         raise NotImplementedError
+
+    def logits(self, model: DecomposedModel, clean: Clean) -> dict[str, Float[Tensor, "*lead C"]]:
+        """Return the importance logits of every site on a clean pass."""
+        return self(clean.inputs, Activations(model, clean))
 
 
 class ImportanceConfig(Config):

@@ -10,12 +10,15 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from unbraid.decompose.plot_style import WIDTH, Data, Theme, canvas, log_ticks, panel, panel_title, rounded, spread
 from unbraid.decompose.result import Decomposition
 from unbraid.decompose.scorecard import NULLS, Scorecard
+from unbraid.drawing.plot_labels import end_labels
+from unbraid.drawing.plot_style import WIDTH, Data, Theme, canvas, log_ticks, panel, panel_title, power_text, rounded
 
 MOST_PANELS, MOST_NAMED, MOST_POINTS = 12, 6, 400
 FLOOR = 1e-7  # mean importances below are drawn here: they are zero in the hard sigmoid's flat end or never seen
+LADDER_FLOOR = 1e-4  # a share of the behaviour below this is nothing; a truth that loses 1e-12 would stretch the axis out of sight
+LADDER_CURVES = ("lost", "low", "high", "oracle")
 
 
 def training_data(decomposition: Decomposition) -> Data | None:
@@ -39,10 +42,10 @@ def _logged(row: Mapping[str, float], key: str) -> float | None:
 def draw_training(data: Data, theme: Theme) -> Figure:
     """Draw losses and L0 side by side."""
     figure = canvas(3.1, theme)
-    losses = panel(figure, 0.62, 0.62, 2.2, 1.95)
+    losses = panel(figure, 0.62, 0.62, 1.9, 1.95)
     _curves(losses, data["step"], data["losses"], theme)
     panel_title(losses, "Losses", "each before its coefficient; total after", theme)
-    l0 = panel(figure, 4.42, 0.62, 2.2, 1.95)
+    l0 = panel(figure, 4.3, 0.62, 1.9, 1.95)
     _curves(l0, data["step"], data["l0"], theme)
     panel_title(l0, "L0", "subcomponents above 0.1 per input, by site", theme)
     return figure
@@ -67,26 +70,8 @@ def _curves(axes: Axes, steps: Sequence[int], curves: dict[str, list[float | Non
     axes.spines["left"].set_visible(False)
     log_ticks(axes)
     if named and ends:
-        names = [name[:22] + "…" if len(name) > 23 else name for name, _, _ in ends]
+        names = ["…" + name[-19:] if len(name) > 20 else name for name, _, _ in ends]
         end_labels(axes, [value for _, value, _ in ends], names, [colour for _, _, colour in ends])
-
-
-def end_labels(axes: Axes, values: Sequence[float], texts: Sequence[str], colours: Sequence[str]) -> None:
-    """Write names to the right of a panel at the heights of their values on a logarithmic axis, moved apart where they would touch."""
-    low, high = (math.log10(end) for end in axes.get_ylim())
-    height = float(axes.get_window_extent().height * 72 / axes.figure.dpi)
-    wanted = [(math.log10(value) - low) / (high - low) * height for value in values]
-    for at, text, colour in zip(spread(wanted, 11), texts, colours, strict=True):
-        axes.annotate(
-            text,
-            (1, at / height),
-            xytext=(6, 0),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=colour,
-        )
 
 
 def spectrum_data(scorecard: Scorecard) -> Data:
@@ -122,6 +107,8 @@ def draw_spectrum(data: Data, theme: Theme) -> Figure:
         r, c = divmod(index, across)
         axes = panel(figure, left + c * (width + gap), r * (top + height + below) + top, width, height)
         _spectrum(axes, p, data["floor"], theme)
+        if c == 0:
+            axes.set_ylabel("mean importance")
     return figure
 
 
@@ -149,16 +136,17 @@ def _spectrum(axes: Axes, p: Data, floor: float, theme: Theme) -> None:
             "fontsize": 8,
             "ha": "left" if right else "right",
         }
-        axes.annotate(f"{planted} planted", (planted + 0.5, 0.98), xytext=(shift, 0), va="top", color=theme.planted, **place)
+        axes.annotate(f"{planted} planted", (planted + 0.5, 0.2), xytext=(shift, 0), va="center", color=theme.planted, **place)
     panel_title(axes, p["site"], _cliff_text(p, floor), theme)
 
 
 def _cliff_text(p: Data, floor: float) -> str:
     values, cliff, factor = p["mean_importance"], p["cliff_after"], p["cliff_factor"]
     if cliff is None or factor < 10:
-        return f"mean importance · no cliff among {len(values)}"
-    least = "at least " if values[cliff] <= floor else ""
-    return f"mean importance · falls {least}{factor:,.0f}× after {cliff} of {len(values)}"
+        return f"no cliff among {len(values)}"
+    least = "≥ " if values[cliff] <= floor else ""
+    fall = f"{factor:,.0f}" if factor < 1e5 else power_text(10.0 ** math.floor(math.log10(factor)))
+    return f"falls {least if factor < 1e5 else '≥ '}{fall}× after {cliff} of {len(values)}"
 
 
 def ladder_data(scorecard: Scorecard) -> Data | None:
@@ -179,19 +167,23 @@ def ladder_data(scorecard: Scorecard) -> Data | None:
         "chance": None if chance is None else rounded(chance.value.value),
         "bar": None if lines[0].bar is None or lines[0].bar.high is None else rounded(lines[0].bar.high),
         "nulls": {name: rounded(lines[0].nulls[name]) for name in NULLS if name in lines[0].nulls},
+        "floor": LADDER_FLOOR,
     }
 
 
 def draw_ladder(data: Data, theme: Theme) -> Figure:
-    """Draw the ladder."""
+    """Draw the ladder, with what lies below the floor on the floor."""
     figure = canvas(3.5, theme)
     axes = panel(figure, 0.62, 0.62, WIDTH - 0.62 - 1.75, 2.35)
-    budget = data["budget"]
+    budget, floor = data["budget"], data["floor"]
+    lost, low, high, oracle = (None if data[key] is None else [max(level, floor) for level in data[key]] for key in LADDER_CURVES)
+    fixed = [*data["nulls"].values(), data["chance"] or 0, data["bar"] or 0]
+    levels = [*(lost or []), *(low or []), *(high or []), *(oracle or []), *(level for level in fixed if level > 0)]
     axes.set_yscale("log")
     axes.set_xscale("log", base=2)
-    levels = [*data["low"], *data["high"], *(data["oracle"] or []), *data["nulls"].values(), data["chance"] or 0]
-    positive = [level for level in levels if level > 0] or [1.0]
-    axes.set(xlim=(budget[0] / 1.12, budget[-1] * 1.06), ylim=(min(positive) / 1.6, max(positive) * 1.7), xlabel="steps of the adversary")
+    axes.set(
+        xlim=(budget[0] / 1.12, budget[-1] * 1.06), ylim=(max(min(levels), floor) / 1.6, max(levels) * 1.7), xlabel="steps of the adversary"
+    )
     axes.set_xticks(budget, [f"{steps:,}" for steps in budget])
     axes.xaxis.set_minor_locator(axes.xaxis.get_major_locator())
     axes.grid(True, axis="y")
@@ -199,20 +191,25 @@ def draw_ladder(data: Data, theme: Theme) -> Figure:
     log_ticks(axes)
     labels: list[tuple[float, str, str]] = []
     for name, level in data["nulls"].items():
-        axes.axhline(level, color=theme.muted, linewidth=1, dashes=(1, 2))
+        axes.axhline(max(level, floor), color=theme.muted, linewidth=1, dashes=(1, 2))
         labels.append((level, f"null: {name}", theme.muted))
-    if data["chance"]:
-        axes.axhline(data["chance"], color=theme.chance, linewidth=1.2, dashes=(4, 2))
+    if data["chance"] is not None:
+        axes.axhline(max(data["chance"], floor), color=theme.chance, linewidth=1.2, dashes=(4, 2))
         labels.append((data["chance"], "random masks", theme.chance))
-    if data["oracle"] and min(data["oracle"]) > 0:
-        axes.plot(budget, data["oracle"], "o-", color=theme.planted, markersize=4.5, label="oracle")
+    if oracle:
+        axes.plot(budget, oracle, "o-", color=theme.planted, markersize=4.5, label="oracle", clip_on=False)
         labels.append((data["oracle"][-1], "planted truth", theme.planted))
-    axes.fill_between(budget, data["low"], data["high"], color=theme.learned, alpha=0.18, linewidth=0)
-    axes.plot(budget, data["lost"], "o-", color=theme.learned, markersize=5, label="lost")
+    axes.fill_between(budget, low or [], high or [], color=theme.learned, alpha=0.18, linewidth=0)
+    axes.plot(budget, lost or [], "o-", color=theme.learned, markersize=5, label="lost")
     labels.append((data["lost"][-1], "decomposition", theme.learned))
     if data["bar"]:
         axes.plot(budget[0], data["bar"], "_", color=theme.ink, markersize=16, markeredgewidth=2)
         axes.annotate("bar", (budget[0], data["bar"]), xytext=(10, 5), textcoords="offset points", fontsize=8, color=theme.ink)
-    end_labels(axes, [value for value, _, _ in labels], [text for _, text, _ in labels], [colour for _, _, colour in labels])
-    panel_title(axes, "Share of the behaviour lost", "1 is everything; nulls and bar at the first budget; bands are 95 % intervals", theme)
+    below = f", below {power_text(floor)}"
+    texts = [text + below if value < floor else text for value, text, _ in labels]
+    end_labels(axes, [max(value, floor) for value, _, _ in labels], texts, [colour for _, _, colour in labels])
+    cut = f"; cut at {power_text(floor)}" if any(value < floor for value, _, _ in labels) else ""
+    panel_title(
+        axes, "Share of the behaviour lost", f"1 is everything; nulls and bar at the first budget; bands are 95 % intervals{cut}", theme
+    )
     return figure

@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from unbraid.decompose.plot_observe import Observed
-from unbraid.decompose.plot_style import WIDTH, Data, Theme, canvas, panel, panel_title, rounded
 from unbraid.decompose.result import Decomposition
+from unbraid.drawing.plot_style import WIDTH, Data, Theme, canvas, panel, panel_title, rounded
 from unbraid.targets.truth import SiteTruth
 
 MOST_PANELS = 3

@@ -8,11 +8,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from unbraid.decompose.plot_matrix import MOST_COLUMNS, MOST_PANELS, draw_matrices, frame_key
 from unbraid.decompose.plot_observe import Observed
-from unbraid.decompose.plot_style import Data, Theme, rounded
 from unbraid.decompose.recovery import matching
 from unbraid.decompose.result import ALIVE_THRESHOLD, Decomposition
+from unbraid.drawing.plot_matrix import MOST_COLUMNS, MOST_PANELS, draw_matrices, frame_key
+from unbraid.drawing.plot_style import Data, Theme, rounded
 from unbraid.targets.truth import SiteTruth
 
 

@@ -18,7 +18,7 @@ class Observed:
     """Importances of a decomposition, on the CPU.
 
     Attributes:
-        probes: Site → importance on the one-hot probes, [n, C]; None where no truth is known.
+        probes: Site → importance on the one-hot probes, [n, C]; None where there are no such probes.
         alive: Site → which subcomponents are above 0.1 on at least one fresh input in a thousand, [C].
         sample: Site → importance on the first fresh inputs (positions flattened), [rows, C].
     """
@@ -44,6 +44,6 @@ def observe(decomposition: Decomposition) -> Observed:
             if index == 0:
                 sample[path] = flat[:SAMPLE_ROWS].cpu()
     probes = None
-    if target.truth is not None:
+    if target.truth is not None and target.truth.one_hot is not None:
         probes = {path: g.flatten(0, -2).cpu() for path, g in decomposition.importance(target.truth.one_hot).items()}
     return Observed(probes, {path: (value >= ALIVE_RATE).cpu() for path, value in rate.items()}, sample)

@@ -8,16 +8,16 @@ from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 from torch.nn import functional as F
 
-from unbraid.decompose.plot_matrix import MOST_COLUMNS, MOST_PANELS, draw_matrices
 from unbraid.decompose.plot_observe import Observed
-from unbraid.decompose.plot_style import Data, Theme, rounded
 from unbraid.decompose.result import Decomposition
+from unbraid.drawing.plot_matrix import MOST_COLUMNS, MOST_PANELS, draw_matrices
+from unbraid.drawing.plot_style import Data, Theme, rounded
 
 
 def pieces_data(decomposition: Decomposition, observed: Observed) -> Data | None:
     """Return per sparse site the cosine of each planted piece with each alive subcomponent, both as matrices; None without any."""
     truth = decomposition.target.truth
-    sparse = [path for path, site in truth.sites.items() if site.pattern == "per_feature"] if truth else []
+    sparse = [path for path, site in truth.sites.items() if site.pattern != "always_on" and not site.any_basis] if truth else []
     if truth is None or not sparse:
         return None
     panels: list[Data] = []
@@ -26,8 +26,9 @@ def pieces_data(decomposition: Decomposition, observed: Observed) -> Data | None
         V, U = (factor.detach().cpu() for factor in decomposition.model.sites[path].factors.views())
         alive = observed.alive[path].nonzero()[:, 0]
         basis = site.read_basis if site.read_basis is not None else torch.eye(V.shape[0])
-        read = F.normalize(basis.T @ site.V, dim=0).T @ F.normalize(basis.T @ V[:, alive], dim=0)
-        cosine = read * (F.normalize(site.U, dim=1) @ F.normalize(U[alive], dim=1).T)
+        shown = slice(0, MOST_COLUMNS)
+        read = F.normalize(basis.T @ site.V[:, shown], dim=0).T @ F.normalize(basis.T @ V[:, alive], dim=0)
+        cosine = read * (F.normalize(site.U[shown], dim=1) @ F.normalize(U[alive], dim=1).T)
         rows, taken = linear_sum_assignment(cosine.numpy(), maximize=True)
         order = [int(taken[i]) for i in np.argsort(rows)] + [i for i in range(len(alive)) if i not in set(taken.tolist())]
         best = float(cosine.max(dim=1).values.mean()) if len(alive) else 0.0
@@ -37,7 +38,7 @@ def pieces_data(decomposition: Decomposition, observed: Observed) -> Data | None
                 "site": path,
                 "columns": columns,
                 "rows": "pieces",
-                "own": min(site.rank, len(columns)),
+                "own": min(site.rank, len(columns), MOST_COLUMNS),
                 "values": rounded(cosine[:, order][:, :MOST_COLUMNS], 4),
                 "wrong": [],
                 "mean_best_cosine": rounded(best, 4),

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from unbraid.decompose.plot_style import WIDTH, Data, Theme, canvas, log_ticks, panel
 from unbraid.decompose.scorecard import NULLS, Bar, Scorecard
+from unbraid.drawing.plot_style import WIDTH, Data, Theme, canvas, log_ticks, panel
 
 CUT = 1000.0
 MOST_LINES = 40

@@ -13,9 +13,10 @@ from unbraid.decompose.plot_importance import draw_importance, importance_data
 from unbraid.decompose.plot_observe import Observed, observe
 from unbraid.decompose.plot_pieces import draw_pieces, pieces_data
 from unbraid.decompose.plot_scorecard import draw_scorecard, scorecard_data
-from unbraid.decompose.plot_style import THEMES, Data, Plot, Theme, ThemeName, style
 from unbraid.decompose.result import Decomposition
 from unbraid.decompose.scorecard import Scorecard
+from unbraid.drawing import plot_style
+from unbraid.drawing.plot_style import Data, Plot, Theme, ThemeName
 
 DRAWINGS: dict[str, Callable[[Data, Theme], Figure]] = {
     "scorecard": draw_scorecard,
@@ -36,10 +37,7 @@ def draw(name: str, data: Data, theme: ThemeName = "light") -> Plot:
     """
     if name not in DRAWINGS:
         raise unknown("figure", name, DRAWINGS)
-    if theme not in THEMES:
-        raise unknown("theme", theme, THEMES)
-    with style(THEMES[theme]):
-        return Plot(DRAWINGS[name](data, THEMES[theme]), data)
+    return plot_style.draw(DRAWINGS[name], data, theme)
 
 
 def figure_data(decomposition: Decomposition, scorecard: Scorecard) -> dict[str, Data]:

@@ -33,7 +33,7 @@ def preset_tree(name: str) -> Tree:
 
 
 def preset(name: str, **changes: Any) -> DecomposeConfig:
-    """Return a published recipe ("spd", "vpd") or a toy's own, as settings for `decompose`.
+    """Return a published recipe ("apd", "spd", "vpd") or a toy's own, as settings for `decompose`.
 
     Args:
         name: Which one.

@@ -91,19 +91,25 @@ def column_match(
     return float(best.mean()), float((length / wanted.norm(dim=1)).mean())
 
 
+def piece_cosines(V: Float[Tensor, "d_in C"], U: Float[Tensor, "C d_out"], truth: SiteTruth) -> Float[Tensor, "pieces C"]:
+    """Return the cosine of every planted piece with every subcomponent, both as matrices.
+
+    `cos(U_c V_cᵀ, U*_j V*_jᵀ)` is the product of both directions' cosines.
+    """
+    basis = truth.read_basis if truth.read_basis is not None else torch.eye(V.shape[0], dtype=V.dtype)
+    normalize = torch.nn.functional.normalize
+    read = normalize(basis.T @ truth.V, dim=0).T @ normalize(basis.T @ V, dim=0)
+    return read * (normalize(truth.U, dim=1) @ normalize(U, dim=1).T)
+
+
 def piece_cosine(V: Float[Tensor, "d_in C"], U: Float[Tensor, "C d_out"], truth: SiteTruth, alive: Bool[Tensor, " C"]) -> float:
     """Return the mean over planted pieces of the best cosine with a whole alive subcomponent, as matrices.
 
-    Stricter than MMCS, which does not see what else a subcomponent reads: `cos(U_c V_cᵀ, U*_j V*_jᵀ)` is the product of
-    both directions' cosines.
+    Stricter than MMCS, which does not see what else a subcomponent reads.
     """
     if not bool(alive.any()):
         return 0.0
-    basis = truth.read_basis if truth.read_basis is not None else torch.eye(V.shape[0], dtype=V.dtype)
-    normalize = torch.nn.functional.normalize
-    read = normalize(basis.T @ truth.V, dim=0).T @ normalize(basis.T @ V[:, alive], dim=0)
-    write = normalize(truth.U, dim=1) @ normalize(U[alive], dim=1).T
-    return float((read * write).max(dim=1).values.mean())
+    return float(piece_cosines(V[:, alive], U[alive], truth).max(dim=1).values.mean())
 
 
 def two_ends_share(importance: Float[Tensor, "probes C"], margin: float = 0.05) -> float:

@@ -30,8 +30,8 @@ from unbraid.targets.target import Target
 from unbraid.targets.toy import save_weights, toys
 
 if TYPE_CHECKING:
-    from unbraid.decompose.plot_style import Plot, ThemeName
     from unbraid.decompose.scorecard import Scorecard
+    from unbraid.drawing.plot_style import Plot, ThemeName
 
 ALIVE_THRESHOLD = 0.1  # an importance above this counts as on
 ALIVE_RATE = 1e-3  # a subcomponent that is on for at least this share of inputs is alive

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,15 +13,14 @@ from torch import Tensor
 from unbraid.core.seeds import Streams
 from unbraid.core.statistics import Estimate, bootstrap_mean
 from unbraid.decompose.bars import bars_for
+from unbraid.decompose.compare import compare
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.evaluate import adversarial_ladder, reconstruction
-from unbraid.decompose.recovery import co_active_error, column_match, dense_error, identity_error, matching, piece_cosine, two_ends_share
 from unbraid.decompose.result import ALIVE_RATE, ALIVE_THRESHOLD, Decomposition
 from unbraid.decompose.scorecard import Line, Scorecard
 from unbraid.decompose.subject import Subject, learned, oracle, shuffled, untrained, zeroed
-from unbraid.targets.data import Batch, draw, move
+from unbraid.targets.data import draw
 from unbraid.targets.target import Target
-from unbraid.targets.truth import Truth
 
 
 @dataclass
@@ -57,8 +57,8 @@ def score(decomposition: Decomposition) -> Scorecard:
             value=_estimate(result.values[bar.key]),
             bar=bar.bar,
             nulls={name: value for name, null in nulls.items() if (value := null.mean(bar.key)) is not None},
-            # The oracle's importances go by features, the co-active line by what the model answers, so it has no oracle.
-            oracle=truth.mean(bar.key) if truth and bar.key != "co_active_error" else None,
+            # The oracle's importances go by features, these lines by what the model answers, so they have no oracle.
+            oracle=truth.mean(bar.key) if truth and bar.key not in ("co_active_error", "needed_error") else None,
             note=bar.note,
         )
         for bar in bars
@@ -103,7 +103,9 @@ def measure(subject: Subject, target: Target, config: DecomposeConfig, full: boo
         shares = [float(site.delta().square().sum() / site.weight.square().sum()) for site in subject.model.sites.values()]
         measured.values["faithfulness"] = [sum(shares) / len(shares)]
         if target.truth is not None:
-            _compare(measured, subject, target.truth, alive, device)
+            fresh = target.data.batch(0, settings.batch_size, streams["evaluation-truth"])
+            for key, value in compare(subject, target.truth, alive, cast(Tensor, fresh), device).items():
+                measured.values[key] = [value]
     return measured
 
 
@@ -116,43 +118,3 @@ def _count(measured: Measured, importance: Mapping[str, Tensor], weights: Tensor
         measured.values[f"l0/{path}"].append(float(rate.sum()))
         firing[path] = firing.get(path, torch.zeros_like(rate)) + rate / batches
         measured.spectrum[path] = measured.spectrum.get(path, torch.zeros_like(mean)) + mean / batches
-
-
-def _compare(measured: Measured, subject: Subject, truth: Truth, alive: Mapping[str, Tensor], device: torch.device) -> None:
-    """Compare importances on the probes, and the pieces themselves, with the planted truth."""
-    one_hot = _probe(subject, truth.one_hot, device)
-    together = _probe(subject, truth.co_active, device)
-    identity, dense, co_active, decided = 0, 0, [], []
-    cosines: dict[str, list[float]] = {"mmcs": [], "ml2r": [], "piece_cosine": []}
-    for path, site in truth.sites.items():
-        alone, several = one_hot[path], together[path]
-        decided.append(two_ends_share(alone))
-        if site.pattern == "always_on":
-            dense += dense_error(torch.cat([alone, several]), site.rank, truth.tolerance)
-            continue
-        identity += identity_error(alone, truth.tolerance)
-        own = matching(_padded(alone, site.rank))
-        co_active.append(co_active_error(several, site.needed(truth.co_active), own, truth.tolerance))
-        V, U = (factor.detach().cpu() for factor in subject.model.sites[path].factors.views())
-        mmcs, ml2r = column_match(V, U, site, alive[path].cpu())
-        for key, value in (("mmcs", mmcs), ("ml2r", ml2r), ("piece_cosine", piece_cosine(V, U, site, alive[path].cpu()))):
-            cosines[key].append(value)
-    measured.values["identity_error"] = [float(identity)]
-    if any(site.pattern == "always_on" for site in truth.sites.values()):
-        measured.values["dense_error"] = [float(dense)]
-    measured.values["co_active_error"] = [sum(co_active) / len(co_active)]
-    measured.values["decided"] = [sum(decided) / len(decided)]
-    measured.values["mmcs"] = [min(cosines["mmcs"])]
-    measured.values["ml2r"] = [max(cosines["ml2r"], key=lambda value: abs(value - 1))]
-    measured.values["piece_cosine"] = [min(cosines["piece_cosine"])]
-
-
-def _probe(subject: Subject, inputs: Batch, device: torch.device) -> dict[str, Tensor]:
-    clean = subject.model.clean(move(inputs, device))
-    return {path: g.cpu() for path, g in subject.importance(clean).items()}
-
-
-def _padded(importance: Tensor, n: int) -> Tensor:
-    """Add columns that are never on, so that every probe can have one of its own."""
-    missing = n - importance.shape[1]
-    return importance if missing <= 0 else torch.cat([importance, importance.new_zeros(len(importance), missing)], dim=1)

@@ -20,7 +20,7 @@ from unbraid.core.errors import unknown
 from unbraid.core.statistics import Estimate
 
 if TYPE_CHECKING:
-    from unbraid.decompose.plot_style import Plot, ThemeName
+    from unbraid.drawing.plot_style import Plot, ThemeName
 
 WIDE = 148
 """Terminal columns from which on the whole table fits."""
@@ -30,6 +30,10 @@ NULLS = {
     "shuffled": "each subcomponent's importances, given to other inputs",
     "zero": "nothing is ever important",
 }
+
+
+MODULE_NULLS = {"random": "groups of the same sizes, drawn at random"}
+"""Nulls of the lines on modules."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Line:
     Attributes:
         key: The metric's name in the field.
         title: What it asks, in words.
-        group: Which of the four properties it belongs to.
+        group: Which of the properties it belongs to.
         value: With its interval over batches; a number that is exact has no width.
         bar: What it must meet; None is for reading only.
         nulls: Null's name → the same number.
@@ -68,7 +72,7 @@ class Line:
 
     key: str
     title: str
-    group: Literal["truth", "behaviour", "minimality", "faithfulness"]
+    group: Literal["truth", "behaviour", "minimality", "faithfulness", "modules"]
     value: Estimate
     bar: Bar | None = None
     nulls: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -184,10 +188,11 @@ class Scorecard:
             ("oracle", "right"),
         ):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
-        for null in NULLS:
+        nulls = [null for null in (*NULLS, *MODULE_NULLS) if null in NULLS or any(null in line.nulls for line in self.lines)]
+        for null in nulls:
             table.add_column(null, justify="right", style="dim")
         for line in self.lines:
-            table.add_row(*_cells(line), *(_number(line.nulls.get(null)) for null in NULLS))
+            table.add_row(*_cells(line), *(_number(line.nulls.get(null)) for null in nulls))
         return Group(table, *(Text(text) for text in self.verdict()))
 
     def _narrow(self, title: str) -> Table:

@@ -19,7 +19,7 @@ from unbraid.decompose.checkpoint import latest_state, load_state
 from unbraid.decompose.config import DecomposeConfig, StartsConfig
 from unbraid.decompose.loop import Watch, train
 from unbraid.decompose.step import Step, importances_of
-from unbraid.decompose.training import Training, each_loss, prepare
+from unbraid.decompose.training import Training, each_loss, needs_every_input, prepare
 from unbraid.targets.data import draw
 from unbraid.targets.target import Target
 
@@ -88,8 +88,7 @@ def objective(training: Training, target: Target, config: DecomposeConfig) -> fl
     total = 0.0
     batches = 2 * config.evaluation.batches
     for index in range(batches):
-        every = any(loss.needs_every_input for _, loss in each_loss(training))
-        batch, weights, size = draw(target.data, index, config.batch_size, streams["choice"], every)
+        batch, weights, size = draw(target.data, index, config.batch_size, streams["choice"], needs_every_input(training))
         clean = training.model.clean(batch)
         importances = importances_of(training.model, training.function, clean)
         step = Step(training.model, clean, importances, target.behaviour, progress, streams, weights, size)

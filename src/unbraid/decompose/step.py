@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -36,28 +35,12 @@ class Importances:
 
 def importances_of(model: DecomposedModel, function: ImportanceFunction, clean: Clean) -> Importances:
     """Evaluate the importance function on a clean pass."""
-    logits = function(clean.inputs, _OnDemand(model, clean))
+    logits = function.logits(model, clean)
     if model.pruned:
         # A pruned subcomponent's logit is -1: never important, and without a gradient.
         kept = {path: site.factors.kept for path, site in model.sites.items()}
         logits = {path: z * kept[path] - (1 - kept[path]) for path, z in logits.items()}
     return Importances(*elementwise(leaky_hard, {path: logits[path] for path in model.sites}))
-
-
-class _OnDemand(Mapping[str, Tensor]):
-    """The activations of a clean pass, computed when they are asked for."""
-
-    def __init__(self, model: DecomposedModel, clean: Clean) -> None:
-        self._model, self._clean = model, clean
-
-    def __getitem__(self, path: str) -> Tensor:
-        return self._model.activations(self._clean)[path]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._model.sites)
-
-    def __len__(self) -> int:
-        return len(self._model.sites)
 
 
 @dataclass

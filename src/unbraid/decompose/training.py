@@ -102,15 +102,19 @@ def _optimizer(model: DecomposedModel, function: ImportanceFunction, config: Dec
 
 def sample(training: Training, target: Target, config: DecomposeConfig) -> tuple[Batch, Tensor | None, int | None]:
     """Draw the next batch; where equal inputs stand once, also their weights and how many inputs they stand for."""
-    every = any(loss.needs_every_input for _, loss in each_loss(training))
-    return draw(target.data, training.step, config.batch_size, training.streams["data"], every)
+    return draw(target.data, training.step, config.batch_size, training.streams["data"], needs_every_input(training))
+
+
+def needs_every_input(training: Training) -> bool:
+    """Return whether something in the run tells equal inputs apart, so that each must have a row of its own."""
+    return training.function.needs_every_input or any(loss.needs_every_input for _, loss in each_loss(training))
 
 
 def set_learning_rates(training: Training, config: DecomposeConfig, progress: float) -> None:
     """Set both groups' rates for this share of the run."""
     for group, settings in zip(training.optimizer.param_groups, _groups(config), strict=True):
-        factor = cosine(progress, settings.final_share, settings.warmup_share) if settings.schedule == "cosine" else 1.0
-        group["lr"] = settings.learning_rate * factor
+        final_share = settings.final_share if settings.schedule == "cosine" else 1.0
+        group["lr"] = settings.learning_rate * cosine(progress, final_share, settings.warmup_share)
 
 
 def clip_gradients(training: Training, config: DecomposeConfig) -> None:

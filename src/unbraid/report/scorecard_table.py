@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unbraid.decompose.scorecard import NULLS, Line, Scorecard
+from unbraid.decompose.scorecard import MODULE_NULLS, NULLS, Line, Scorecard
 from unbraid.report.content import Cell, Group, Table, interval, number
 
 GROUPS = {
@@ -10,6 +10,7 @@ GROUPS = {
     "behaviour": "Behaviour: does the model still do what it did?",
     "minimality": "Minimality: does an input need few subcomponents?",
     "faithfulness": "Faithfulness: do they add up to the weights?",
+    "modules": "Modules: are the groups of subcomponents the planted modules?",
 }
 UNTESTED = "no null fails"
 
@@ -17,7 +18,7 @@ UNTESTED = "no null fails"
 def scorecard_table(scorecard: Scorecard) -> Table:
     """Return the whole scorecard, grouped by property; columns that no line fills are left out."""
     has_oracle = any(line.oracle is not None for line in scorecard.lines)
-    nulls = [name for name in NULLS if any(name in line.nulls for line in scorecard.lines)]
+    nulls = [name for name in (*NULLS, *MODULE_NULLS) if any(name in line.nulls for line in scorecard.lines)]
     columns = ("", "line", "value", "95 % interval", "bar", *(["planted truth"] if has_oracle else []), *nulls)
     groups = tuple(
         Group(title, tuple(_row(line, has_oracle, nulls) for line in scorecard.lines if line.group == group))

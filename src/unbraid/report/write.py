@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from unbraid.core.storage import disk_errors, read_json, write_json, write_text
-from unbraid.decompose.plot_style import THEMES, json_text
 from unbraid.decompose.plots import DRAWINGS, draw, figure_data
 from unbraid.decompose.result import Decomposition
 from unbraid.decompose.scorecard import Scorecard
+from unbraid.drawing.plot_style import THEMES, json_text
 from unbraid.report.card import model_card
 from unbraid.report.decomposition import decomposition_page
 from unbraid.report.html import render

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
 from unbraid.targets.data import SparseFeatures
+from unbraid.targets.feature_panel import feature_panel
+from unbraid.targets.panel import Panel
 from unbraid.targets.probes import co_active_probes, one_hot_probes
 from unbraid.targets.toy import Toy, Trained
 from unbraid.targets.truth import SiteTruth, Truth, answered, any_on, feature_on
@@ -89,6 +91,21 @@ class TMS(Toy):
                 f"Training {self.kind} with seed {seed} left features {unlearned} unlearned.", "Train again with another --seed."
             )
         return trained
+
+    def wanted(self, inputs: Float[Tensor, "batch n_features"]) -> Float[Tensor, "batch n_features"]:
+        """Return the features themselves."""
+        return inputs
+
+    def naive(self, inputs: Float[Tensor, "batch n_features"]) -> Float[Tensor, "batch n_features"]:
+        """Return what a model without superposition answers: one feature per dimension exactly, and 0 for the others.
+
+        Features are alike, so the first ones stand for the ones that are answered.
+        """
+        return torch.where(torch.arange(self.n_features) < self.d_hidden, inputs, 0.0)
+
+    def panel(self, module: nn.Module) -> Panel:
+        """Return the sceptic's panel on values from 0 to 1."""
+        return feature_panel(self, module, torch.linspace(0.0, 1.0, 21))
 
     def measure(self, module: nn.Module) -> Trained:
         """Return the squared error of each feature beside that of always answering 0."""

@@ -74,6 +74,23 @@ class Check:
         return (self.low is None or self.value >= self.low) and (self.high is None or self.value <= self.high)
 
 
+@dataclass(frozen=True)
+class Phase:
+    """Two knobs over which a score is drawn as a phase diagram.
+
+    Attributes:
+        row_knob: The toy's setting that changes from row to row.
+        rows: Its values.
+        column_knob: The toy's setting that changes from column to column.
+        columns: Its values.
+    """
+
+    row_knob: str
+    rows: tuple[Any, ...]
+    column_knob: str
+    columns: tuple[Any, ...]
+
+
 class Toy(Config):
     """The settings of one toy; subclasses fill in the methods and register under their `kind`."""
 
@@ -94,6 +111,18 @@ class Toy(Config):
     """How far apart two outputs are."""
     recipe: ClassVar[Mapping[str, Any]] = {}
     """Decomposition settings laid over the defaults for this toy."""
+    hidden_sites: ClassVar[tuple[str, str] | None] = None
+    """The sites that write and read one layer of hidden units, where methods that group units can be compared."""
+    negative_control: ClassVar[bool] = False
+    """Whether the claimed truth is false on purpose, so that a decomposition must miss it."""
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Name → knobs at which it is verified besides the defaults."""
+    same_function: ClassVar[tuple[str, ...]] = ()
+    """Variants that compute what the default knobs do in other coordinates; a score should not change from one to the other."""
+    phase: ClassVar[Phase | None] = None
+    """The knobs of its phase diagram."""
+    verify_seeds: ClassVar[int] = 5
+    """At how many seeds it is verified."""
 
     def build(self) -> nn.Module:
         """Return the model with the right shapes; its weights are replaced by the trained ones."""

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unbraid.core.errors import UserError
+
 
 @dataclass(frozen=True)
 class SiteTruth:
@@ -73,6 +75,20 @@ class Truth:
     def importance(self, inputs: Tensor) -> dict[str, Float[Tensor, "*lead pieces"]]:
         """Return the oracle's importance of every piece on every input."""
         return {path: site.on(inputs) for path, site in self.sites.items()}
+
+    @property
+    def probes(self) -> tuple[Float[Tensor, "n_features n_features"], Float[Tensor, "probes n_features"]]:
+        """The one-hot and the co-active probes.
+
+        Raises:
+            UserError: There are none, though a site's pieces belong to features.
+        """
+        if self.one_hot is None or self.co_active is None:
+            raise UserError(
+                "A site's truth has the pattern 'per_feature', but there are no probes.",
+                'Give Truth(one_hot=…, co_active=…), or use the pattern "sparse".',
+            )
+        return self.one_hot, self.co_active
 
     @property
     def module_names(self) -> list[str]:

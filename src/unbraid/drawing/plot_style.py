@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from unbraid.core.errors import unknown
 from unbraid.core.storage import write_text
 
 WIDTH = 7.6  # inches
@@ -89,6 +90,12 @@ class Plot(NamedTuple):
         """Return the figure as SVG text; the same figure gives the same text."""
         return svg(self.figure)
 
+    def png(self, dpi: int = 200) -> bytes:
+        """Return the figure as a PNG, for places that take no SVG."""
+        buffer = BytesIO()
+        self.figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        return buffer.getvalue()
+
     def save(self, folder: str | Path, name: str) -> None:
         """Write `name.svg` and, with the numbers drawn, `name.json`."""
         write_text(Path(folder) / f"{name}.svg", self.svg())
@@ -96,6 +103,18 @@ class Plot(NamedTuple):
 
     def _repr_svg_(self) -> str:
         return self.svg()
+
+
+def draw(drawing: Callable[[Data, Theme], Figure], data: Data, theme: ThemeName = "light") -> Plot:
+    """Draw numbers in a theme.
+
+    Raises:
+        UserError: There is no theme of that name.
+    """
+    if theme not in THEMES:
+        raise unknown("theme", theme, THEMES)
+    with style(THEMES[theme]):
+        return Plot(drawing(data, THEMES[theme]), data)
 
 
 @contextmanager

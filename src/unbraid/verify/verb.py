@@ -1,0 +1,109 @@
+"""The verb of this room: verify toys, several cases at a time, and do only what is missing."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from unbraid.core.config import Config
+from unbraid.core.devices import set_waiting_policy
+from unbraid.core.registry import load_plugins
+from unbraid.core.storage import write_json
+from unbraid.verify.case import Case, cases
+from unbraid.verify.provenance import provenance
+from unbraid.verify.result import Verification
+from unbraid.verify.run import known_record, run_case
+
+RESULT = "verification.json"
+
+
+class VerifyConfig(Config):
+    """How much is verified, and where."""
+
+    seeds: PositiveInt | None = None
+    """How many seeds; null for each toy's own number."""
+    first_seed: NonNegativeInt = 0
+    """The first of them; recipes were tuned on seeds from 0, so fresh ones say more."""
+    controls: bool = True
+    """Whether the negative controls are run."""
+    phases: bool = False
+    """Whether the cells of the phase diagrams are run."""
+    overrides: tuple[str, ...] = ()
+    """Settings laid over every recipe, such as "steps=2000"."""
+    jobs: PositiveInt = 1
+    """How many cases are run at a time, one process and one thread each."""
+
+
+Watch = Callable[[dict[str, Any], int, int], None]
+"""Called with a record, how many cases are done, and how many there are."""
+
+
+def verify(
+    names: Sequence[str] = (),
+    config: VerifyConfig | None = None,
+    folder: str | Path = "runs/verify",
+    report: Watch | None = None,
+    plugins: Sequence[Path] = (),
+) -> Verification:
+    """Decompose and score toys at several seeds, with their variants and negative controls.
+
+    Interrupt it and call it again: finished cases of the same code are taken over, and an unfinished run goes on.
+
+    Args:
+        names: Toys; empty for all.
+        config: How much.
+        folder: Where each case has its run folder, and where the result is written.
+        report: Called after each case.
+        plugins: Folders of plugins that the toys need.
+
+    Returns:
+        Every record, with the table over them; also written to `verification.json` in the folder.
+
+    Raises:
+        UserError: There is no toy of a name, or a run failed.
+        KeyboardInterrupt: Ctrl-C; the states are saved.
+    """
+    config, folder = config or VerifyConfig(), Path(folder)
+    wanted = cases(names, config.seeds, config.first_seed, config.controls, config.phases, config.overrides)
+    records: dict[str, dict[str, Any]] = {}
+    for case, record in _each(wanted, folder, config.jobs, plugins):
+        records[case.name] = record
+        if report is not None:
+            report(record, len(records), len(wanted))
+    result = Verification(tuple(records[case.name] for case in wanted), provenance())
+    write_json(folder / RESULT, result.tree())
+    return result
+
+
+def _each(wanted: Sequence[Case], folder: Path, jobs: int, plugins: Sequence[Path]) -> Iterator[tuple[Case, dict[str, Any]]]:
+    """Give each case with its record: first those that are there, then the others as they finish."""
+    missing: list[Case] = []
+    for case in wanted:
+        record = known_record(case, folder)
+        if record is None:
+            missing.append(case)
+        else:
+            yield case, record
+    if not missing:
+        return
+    # A fresh process per case: its CPU time and its memory are the case's own, and a failure takes nothing with it.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=_prepare, initargs=(tuple(plugins),), max_tasks_per_child=1) as pool:
+        running: dict[Future[dict[str, Any]], Case] = {pool.submit(run_case, case, folder): case for case in missing}
+        try:
+            for done in as_completed(running):
+                yield running[done], done.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _prepare(plugins: Sequence[Path]) -> None:
+    set_waiting_policy()
+    for folder in plugins:
+        load_plugins(folder)
