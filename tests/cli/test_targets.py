@@ -32,7 +32,43 @@ def test_show(cli: Cli) -> None:
     assert len(card["loss_per_feature"]) == 5
     assert all(loss < 0.3 * naive for loss, naive in zip(card["loss_per_feature"], card["naive_per_feature"], strict=True))
     told = cli("targets", "show", "tms-5-2").out
-    assert all(text in told for text in ("5 → 2", "each by its own feature", "squared error", "unbraid decompose tms-5-2"))
+    assert all(
+        text in told for text in ("5 → 2", "each by its own feature", "squared error", "loss by feature", "unbraid decompose tms-5-2")
+    )
+
+
+def test_the_truth_of_every_target(cli: Cli) -> None:
+    rows = json.loads(cli("targets", "list", "--truth", "--json").out)["targets"]
+    assert [row["name"] for row in rows] == sorted(toys.kinds())
+    assert all(row["sites"] and {"path", "pieces", "pattern", "modules", "any_basis"} <= set(site) for row in rows for site in row["sites"])
+    planted = {site["path"]: site["pieces"] for site in next(row for row in rows if row["name"] == "tms-40-10-id")["sites"]}
+    assert planted == {"linear1": 40, "hidden": 10, "linear2": 40}
+    assert all(set().union(*row["unresolvable"]) <= set(row["modules"]) for row in rows)
+    told = cli("targets", "list", "--truth").out
+    assert all(name in told for name in toys.kinds())
+    assert "each by its own feature" in " ".join(told.split())
+
+
+def test_show_tells_what_a_sceptic_asks(cli: Cli, tmp_path: Path) -> None:
+    card = json.loads(cli("targets", "show", "tms-5-2", "--json").out)
+    assert len(card["panel"]["cross_terms"]) == 5
+    assert card["checks"] and all(check["passed"] for check in card["checks"])
+    told = cli("targets", "show", "tms-5-2", "--out", "panel").out
+    assert all(text in told for text in ("naive", "oracle", "active features", "Cross-terms", "is it real?", "panel.html"))
+    names = ["panel-dark.svg", "panel.html", "panel.json", "panel.png", "panel.svg"]
+    assert sorted(path.name for path in (tmp_path / "panel").iterdir()) == names
+    assert json.loads((tmp_path / "panel" / "panel.json").read_text()) == card["panel"]
+    page = (tmp_path / "panel" / "panel.html").read_text()
+    assert "✓ real" in page and "<svg" in page
+
+
+def test_show_at_other_knobs(cli: Cli) -> None:
+    card = json.loads(cli("targets", "show", "compiled-blocks", "--set", "coupling=0.1", "--set", "target.basis=rotated", "--json").out)
+    assert (card["settings"]["coupling"], card["settings"]["basis"]) == (0.1, "rotated")
+    assert "--set target.coupling=0.1" in cli("targets", "show", "compiled-blocks", "--set", "coupling=0.1").out
+    assert "coupling" in cli("targets", "show", "compiled-blocks", "--set", "couplin=0.1").error
+    told = cli("targets", "show", "tms-5-2", "--set", "probability=0.07").out
+    assert "which trains it first" in " ".join(told.split())
 
 
 def test_train_writes_weights_that_decompose_takes(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -85,6 +121,7 @@ def test_weights_that_are_missing_are_said_to_be(cli: Cli, monkeypatch: pytest.M
     monkeypatch.setattr(TMS, "weights_path", nowhere)
     card = json.loads(cli("targets", "show", "tms-5-2", "--json").out)
     assert (card["weights"], card["loss_per_feature"]) == ("missing", None)
+    assert "no panel" in cli("targets", "show", "tms-5-2", "--out", "panel").error
     assert "unbraid targets train tms-5-2" in cli("decompose", "tms-5-2", *QUICK).error
     with pytest.raises(UserError, match="There are no weights"):
         toys.parse("tms-5-2").target()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from unbraid.components.config import GroupingConfig
+from unbraid.components.module_scores import ModuleScores, module_scores
+from unbraid.components.verb import group
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.importance_function import ImportanceFunction
 from unbraid.decompose.model import DecomposedModel
@@ -92,7 +95,9 @@ def by_hand(target: Target, pieces: Pieces, modules: Mapping[str, list[list[int]
             assert isinstance(factors, Factors)
             factors.V.copy_(V)
             factors.U.copy_(U)
-    config = DecomposeConfig.parse({"components": K * D, "evaluation": {"batch_size": 512}})
+    config = DecomposeConfig.parse(
+        {"components": K * D, "evaluation": {"batch_size": 256, "batches": 2, "ladder_batches": 1, "adversary_steps": [2]}}
+    )
     return Decomposition(target, config, model.eval(), ByInput(modules), 1)
 
 
@@ -111,3 +116,14 @@ def perfect() -> Callable[..., Decomposition]:
         return by_hand(target, planted_pieces(target), OWN)
 
     return build
+
+
+def scored(decomposition: Decomposition) -> ModuleScores:
+    return module_scores(decomposition, group(decomposition, QUICK))
+
+
+@cache
+def full_marks() -> ModuleScores:
+    """The scores of the pieces as planted."""
+    target = blocks_target()
+    return scored(by_hand(target, planted_pieces(target), OWN))

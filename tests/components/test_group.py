@@ -26,6 +26,7 @@ def test_modules_are_found_over_both_sites(perfect: Perfect) -> None:
     assert modules.members[1] == {"read": (3, 4, 5), "write": (3, 4, 5)}
     assert modules.group_rates == pytest.approx([0.3] * K, abs=0.05)
     assert modules.ignored == modules.silent == 0
+    assert modules.sensitivity == ((0.5, 1.0), (2.0, 1.0))
 
 
 def test_same_seed_same_groups(perfect: Perfect) -> None:
@@ -46,7 +47,8 @@ def test_silent_and_rare_subcomponents_are_left_out() -> None:
 
 
 def test_harvest_counts_every_datapoint_and_keeps_those_that_speak(perfect: Perfect) -> None:
-    activity, datapoints = harvest(perfect(), QUICK)
+    decomposition = perfect()
+    activity, datapoints = harvest(decomposition.importance, decomposition.target.data, QUICK, decomposition.device)
     assert datapoints >= QUICK.datapoints
     assert len(activity["read"]) / datapoints == pytest.approx(1 - 0.7**K, abs=0.05)
     assert (activity["read"].any(1) | activity["write"].any(1)).all()
@@ -75,5 +77,5 @@ def test_groups_come_back_from_their_folder(perfect: Perfect, tmp_path: Path) ->
 def test_groups_are_shown(perfect: Perfect, capsys: pytest.CaptureFixture[str]) -> None:
     modules = unbraid.group(perfect(), QUICK)
     modules.show()
-    assert "24 subcomponents in 4 groups" in capsys.readouterr().out
+    assert "24 subcomponents in 4 groups" in " ".join(capsys.readouterr().out.split())
     assert "<caption>blocks: 4 groups</caption>" in modules._repr_html_()

@@ -7,7 +7,7 @@ from tests.models import mlp
 from unbraid.core.errors import UserError
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.loop import Watch, train
-from unbraid.decompose.training import Training, prepare
+from unbraid.decompose.training import Training, prepare, set_learning_rates
 from unbraid.targets.data import SparseFeatures
 from unbraid.targets.target import Target
 
@@ -135,6 +135,18 @@ def test_clipping_and_schedule_reach_the_optimiser(sparse_target: Target) -> Non
     assert importance["lr"] == 1e-3
     norm = torch.cat([parameter.grad.flatten() for parameter in training.model.parameters() if parameter.grad is not None]).norm()
     assert norm.item() <= 1e-3 * 1.001
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_rate_grows_from_nothing_over_the_warm_up_of_either_schedule(sparse_target: Target, schedule: str) -> None:
+    group = {"learning_rate": 0.1, "schedule": schedule, "final_share": 0.2, "warmup_share": 0.5}
+    config = small(optimizer={"factors": group})
+    training = prepare(sparse_target, config)
+    rates: list[float] = []
+    for progress in (0.0, 0.25, 0.5, 1.0):
+        set_learning_rates(training, config, progress)
+        rates.append(training.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.0, 0.05, 0.1, 0.1 if schedule == "constant" else 0.02])
 
 
 def test_batch_size_plays_no_part_for_ready_batches() -> None:

@@ -20,7 +20,8 @@ def truth_table(rows: list[dict[str, Any]]) -> Table:
     for name in ("target", "planted truth", "carries over to language models"):
         table.add_column(name, no_wrap=name == "target", ratio=None if name == "target" else 3 if name == "planted truth" else 2)
     for row in rows:
-        name = Text.assemble((row["name"], "bold"), ("\nnegative control" if row["negative_control"] else "", "dim"))
+        marks = ["negative control"] * row["negative_control"] + ["not trained yet"] * (row["weights"] == "missing")
+        name = Text.assemble((row["name"], "bold"), *((f"\n{mark}", "dim") for mark in marks))
         about = Text(row["planted"])
         for site in row["sites"]:
             about.append(f"\n{_site(site)}", "dim")
@@ -33,7 +34,7 @@ def truth_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _site(site: dict[str, Any]) -> str:
-    if site["pieces"] is None:
+    if not site["pieces"]:
         return f"{site['path']}: nothing planted"
     basis = ", in any basis of each module" if site["any_basis"] else ""
     return f"{site['path']} {site['d_in']} → {site['d_out']}: {site['pieces']} pieces, needed {NEEDED[site['pattern']]}{basis}"

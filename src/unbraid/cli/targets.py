@@ -57,9 +57,16 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+Knobs = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KNOB=VALUE", help="Change one of its knobs, such as coupling=0.1. Repeatable.", show_default=False),
+]
+
+
 @app.command("show")
 def show_target(
     name: Name,
+    set_: Knobs = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Write the sceptic's panel there: as SVG, PNG, JSON and a page.", metavar="DIR", show_default=False),
@@ -69,11 +76,17 @@ def show_target(
 ) -> None:
     """Show one target: model, sites, data, what is planted, whether it is real, and how well it does its task beside a naive answer."""
     start(plugins)
+    from unbraid.core.config import merge, parse_override
     from unbraid.core.errors import UserError
     from unbraid.targets.facts import facts
     from unbraid.targets.toy import find_toy
 
-    card = facts(find_toy(name))
+    toy = find_toy(name)
+    tree = toy.tree()
+    for text in set_ or []:
+        tree = merge(tree, parse_override(text.removeprefix("target.")))
+    toy = type(toy).parse(tree, f"target {name!r}")
+    card = facts(toy)
     if out is not None:
         if card["panel"] is None:
             raise UserError(f"The target {name!r} has no panel to write: its weights are {card['weights']}.", "Leave --out away.")
@@ -86,8 +99,11 @@ def show_target(
     _show(card)
     if out is not None:
         typer.echo(f"Panel: {card['files'][-1]}. Open it in a browser.")
-    missing = card["weights"] == "missing"
-    typer.echo(f"Train it: unbraid targets train {name}" if missing else f"Take it apart: unbraid decompose {name}")
+    if card["weights"] == "missing" and toy.at_default_knobs:
+        typer.echo(f"Train it: unbraid targets train {name}")
+        return
+    knobs = "".join(f" --set target.{text.removeprefix('target.')}" for text in set_ or [])
+    typer.echo(f"Take it apart{', which trains it first' if card['weights'] == 'missing' else ''}: unbraid decompose {name}{knobs}")
 
 
 def _show(card: dict[str, Any]) -> None:
@@ -115,12 +131,16 @@ def _show(card: dict[str, Any]) -> None:
     ):
         about.add_row(key, value)
     sites = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for key, justify in (("site", "left"), ("d_in → d_out", "right"), ("tied to", "left"), ("planted pieces", "right"), ("needed", "left")):
+    modular = any(site["modules"] for site in card["sites"])
+    columns = [("site", "left"), ("d_in → d_out", "right"), ("tied to", "left"), ("planted pieces", "right"), ("needed", "left")]
+    columns[4:4] = [("modules", "right")] * modular
+    for key, justify in columns:
         sites.add_column(key, justify=justify)  # type: ignore[arg-type]
     for site in card["sites"]:
         pieces = "" if site["pieces"] is None else str(site["pieces"])
         shape = f"{site['d_in']} → {site['d_out']}"
-        sites.add_row(site["path"], shape, site["tied_to"] or "", pieces, NEEDED.get(site["pattern"], ""))
+        modules = [str(site["modules"] or "")] * modular
+        sites.add_row(site["path"], shape, site["tied_to"] or "", pieces, *modules, NEEDED.get(site["pattern"], ""))
     console.print(about, sites)
     if card["checks"]:
         console.print(checks_table(card["checks"]))

@@ -40,7 +40,7 @@ def match_pieces(V: Float[Tensor, "d_in C"], U: Float[Tensor, "C d_out"], site: 
 
     A planted piece that is zero, such as that of a dead neuron, does nothing and is left out.
     """
-    cosines = piece_cosines(V[:, alive], U[alive], site)
+    cosines = piece_cosines(V[:, alive], U[alive], site).clamp(min=0)  # a piece that does the opposite is no match
     size = (site.V if site.read_basis is None else site.read_basis.T @ site.V).norm(dim=0) * site.U.norm(dim=1)
     cosines = cosines[size > 1e-6 * size.max()]
     rows, columns = linear_sum_assignment(cosines.numpy(), maximize=True)

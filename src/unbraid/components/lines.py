@@ -84,6 +84,12 @@ def _specs(modules: int) -> list[ModuleLine]:
             lambda m: [len(m.recognised) / modules],
             note="most of the module, and mostly it",
         ),
+        ModuleLine(
+            "group_stability",
+            "groups at half and twice the α",
+            lambda m: [] if m.stability is None else [m.stability],
+            note="least ARI with these",
+        ),
         *_truth_specs(),
         *_ablation_specs(),
     ]

@@ -23,7 +23,7 @@ from unbraid.targets.target import Target
 from unbraid.targets.truth import Truth
 
 MOST_GROUPS = 256  # groups that are ablated, the weightiest; a decomposition with more has found no modules
-INPUT_ROWS = 4096  # inputs per ablation on the input side, over all modules
+INPUT_ROWS = 2048  # inputs per ablation on the input side, over all modules
 
 Labels = Mapping[str, tuple[int, ...]]
 
@@ -72,6 +72,7 @@ class Measured:
         output_side: Cross-talk of ablated groups; groups of the background are left out.
         input_side: Cross-talk of resampled inputs.
         worth: What each module's group is worth to it.
+        stability: The least ARI of the groups with those at half and at twice the α; None for groups that α did not make.
     """
 
     agreement: Agreement = NOTHING
@@ -85,6 +86,7 @@ class Measured:
     output_side: CrossTalk | None = None
     input_side: CrossTalk | None = None
     worth: tuple[GroupWorth, ...] = ()
+    stability: float | None = None
 
 
 def factors_of(model: DecomposedModel) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
@@ -222,6 +224,6 @@ def _columns(truth: Truth, probes: Probes) -> dict[int, tuple[int, ...]]:
     columns: dict[int, tuple[int, ...]] = {}
     for name, features in truth.module_inputs.items():
         module = probes.names.index(truth.resolvable(name))
-        if module not in probes.background:
+        if module in probes.sample:
             columns[module] = tuple(dict.fromkeys([*columns.get(module, ()), *features]))
     return columns

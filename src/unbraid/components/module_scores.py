@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from unbraid.components.calibration import Calibration, calibration
 from unbraid.components.labelling import has_single_pieces, planted_names
 from unbraid.components.measure import Labels, Measured, factors_of, foreground, measure, sort_subcomponents
 from unbraid.components.probes import draw_probes
 from unbraid.components.result import IGNORED, Modules
-from unbraid.components.verb import group
+from unbraid.components.verb import group, group_by
 from unbraid.core.errors import UserError
 from unbraid.decompose.result import Decomposition
 from unbraid.decompose.scorecard import Line
@@ -35,7 +36,8 @@ class ModuleScores:
         found: What was measured on the groups.
         random: The same for groups of the same sizes drawn at random.
         untrained: The same for what training started from, without ablations.
-        oracle: The same for the planted pieces in their planted modules.
+        oracle: The same for the planted pieces, grouped by their planted firings: the best that any decomposition could give here.
+        planted: The same for the planted pieces in their planted modules, however they fire: what the target itself allows.
         ignored: Subcomponents that fire too rarely to be grouped.
         background: Planted modules that nearly every input needs; nothing can be asked of them alone.
         unseen: Planted modules for which no input was seen that needs them alone.
@@ -49,6 +51,7 @@ class ModuleScores:
     random: Measured
     untrained: Measured
     oracle: Measured
+    planted: Measured
     ignored: int
     background: tuple[str, ...]
     unseen: tuple[str, ...]
@@ -107,9 +110,14 @@ def module_scores(decomposition: Decomposition, modules: Modules | None = None, 
     modules = modules or group(decomposition)
     probes = draw_probes(decomposition, truth, seed=seed)
     found = measure(decomposition.model, target, truth, modules.labels, probes, seed)
+    found = replace(found, stability=_stability(modules))
     random = measure(decomposition.model, target, truth, permuted(modules.labels, seed), probes, seed)
     random = replace(random, agreement=_chance(decomposition, truth, modules.labels, seed))
-    planted = measure(oracle(target, truth).model, target, truth, planted_labels(truth), probes, seed)
+    pieces = oracle(target, truth).model
+    perfect = group_by(lambda batch: truth.importance(cast(Tensor, batch)), target, modules.config, decomposition.device)
+    best = replace(measure(pieces, target, truth, perfect.labels, probes, seed), stability=_stability(perfect))
+    same = perfect.ignored + perfect.silent == 0 and best.agreement.ari > 1 - 1e-9
+    planted = best if same else measure(pieces, target, truth, planted_labels(truth), probes, seed)
     own = foreground(sort_subcomponents(factors_of(decomposition.model), modules.labels, truth), probes)
     return ModuleScores(
         target.name,
@@ -117,6 +125,7 @@ def module_scores(decomposition: Decomposition, modules: Modules | None = None, 
         found,
         random,
         _untrained(decomposition, truth, modules),
+        best,
         planted,
         modules.ignored,
         tuple(probes.names[module] for module in sorted(probes.background)),
@@ -124,6 +133,10 @@ def module_scores(decomposition: Decomposition, modules: Modules | None = None, 
         calibration(decomposition, modules.labels, own, probes, modules.config.threshold),
         truth.bars,
     )
+
+
+def _stability(modules: Modules) -> float | None:
+    return min((ari for _, ari in modules.sensitivity), default=None)
 
 
 def planted_labels(truth: Truth) -> Labels:

@@ -31,8 +31,8 @@ def calibration_data(target: str, counted: Sequence[Calibration]) -> Data:
 
 def draw_calibration(data: Data, theme: Theme) -> Figure:
     """Draw the curve from its numbers."""
-    figure = canvas(4.1, theme, width=5.2)
-    axes = panel(figure, 0.66, 0.75, 3.3, 2.7)
+    figure = canvas(3.7, theme)
+    axes = panel(figure, 0.66, 0.65, 4.9, 2.45)
     planted, groups = data["planted"], data["groups"]
     most = max([1, *planted])
     top = max([most, *groups])

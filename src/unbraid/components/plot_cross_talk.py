@@ -13,8 +13,8 @@ from unbraid.drawing.plot_style import WIDTH, Data, Plot, Theme, ThemeName, canv
 FEW, MOST_GROUPS = 10, 80
 LEFT, GAP, TOP, BELOW = 1.25, 0.35, 0.85, 0.7  # inches
 NOTES = {
-    "output": ("Output side", "lost when a group is ablated"),
-    "input": ("Input side", "share of a module's change in a group"),
+    "output": ("Output side", "lost without a group"),
+    "input": ("Input side", "module's change, by group"),
 }
 
 
@@ -64,7 +64,11 @@ def draw_cross_talk(data: Data, theme: Theme) -> Figure:
         axes.set_xticks(range(0, len(side["groups"]), step), side["groups"][::step])
         axes.set_xlabel("group")
         title, note = NOTES[name]
-        cross = f"cross-talk {side['share']:.3f} · margin {side['margin']:.2f}".replace("-", "−")
-        panel_title(axes, f"{title}: {cross}", note, theme)
+        margin = f"{side['margin']:.2f}".replace("-", "−")
+        panel_title(axes, title, f"{note} · X {_small(side['share'])}, margin {margin}", theme)
     colour_key(figure, (WIDTH - 0.12 - 1.15, 0.16), "effect", ("0", "1"), theme)
     return figure
+
+
+def _small(share: float) -> str:
+    return "< 0.001" if 0 < share < 0.001 else f"{share:.3f}"

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from unbraid.drawing.plot_cells import colour_key, draw_cells, tick_step, two_digits
 from unbraid.drawing.plot_style import WIDTH, Data, Plot, Theme, ThemeName, canvas, draw, panel, panel_title, rounded
 
-FEW, MOST_GROUPS, MOST_NAMED = 12, 160, 40
+FEW, MOST_GROUPS, MOST_NAMED = 12, 160, 24
 LEFT, TOP, BELOW = 1.5, 0.8, 0.75  # inches
 
 
@@ -84,7 +84,7 @@ def module_ticks(axes: Axes, names: Sequence[str], which: str) -> None:
     else:
         places = range(0, n, tick_step(n, 8))
         texts = [str(place) for place in places]
-    size = 8 if n <= 24 else 6
+    size = 8 if n <= 16 else 6
     if which == "y":
         axes.set_yticks(places, texts, fontsize=size)
     else:

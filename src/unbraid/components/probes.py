@@ -16,6 +16,7 @@ from unbraid.decompose.result import Decomposition
 from unbraid.targets.truth import Truth
 
 ALWAYS = 0.95  # a module that is on for this share of the inputs is the background of all others
+MOST_ASKED = 32  # modules of which sufficiency, necessity and the input side are measured
 BATCHES = 20  # batches looked through, at most, for inputs that need one module alone
 
 
@@ -42,6 +43,13 @@ class Probes:
         """The modules that can be asked for alone."""
         return sorted(self.inputs)
 
+    @property
+    def sample(self) -> list[int]:
+        """At most `MOST_ASKED` of them, evenly spread, for what takes many passes for each."""
+        every = self.modules
+        count = min(len(every), MOST_ASKED)
+        return [every[index * len(every) // count] for index in range(count)]
+
     def stacked(self) -> tuple[Tensor, Int[Tensor, " rows"]]:
         """Return the inputs of all modules as one batch, and the module of each row."""
         owner = [torch.full((len(self.inputs[module]),), module) for module in self.modules]
@@ -58,14 +66,14 @@ def modules_on(truth: Truth, inputs: Tensor) -> Bool[Tensor, "batch modules"]:
             continue
         pieces = site.on(inputs) > 0
         pieces = pieces.flatten(1, -2).any(1) if pieces.dim() > 2 else pieces
-        for index, name in enumerate(names):
-            own = [piece for piece, module in enumerate(site.modules) if truth.resolvable(module) == name]
-            if own:
-                on[:, index] |= pieces[:, own].any(1)
+        belongs = torch.zeros(len(site.modules), len(names))
+        for piece, module in enumerate(site.modules):
+            belongs[piece, names.index(truth.resolvable(module))] = 1
+        on |= pieces.float() @ belongs > 0
     return on
 
 
-def draw_probes(decomposition: Decomposition, truth: Truth, rows: int = 2048, most: int = 64, seed: int = 0) -> Probes:
+def draw_probes(decomposition: Decomposition, truth: Truth, rows: int = 1024, most: int = 64, seed: int = 0) -> Probes:
     """Draw fresh data and pick the inputs that need one module alone.
 
     Args:

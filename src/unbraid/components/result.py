@@ -32,6 +32,7 @@ class Modules:
         group_rates: The share of datapoints on which any member of each group fires.
         datapoints: How many positions of fresh data were looked at.
         lengths: The description length in bits per datapoint, before the first merge and after each.
+        sensitivity: Pairs of another α, half and twice as large, and the ARI of its groups with these: near 1 where α decides little.
     """
 
     target: str
@@ -41,6 +42,7 @@ class Modules:
     group_rates: tuple[float, ...]
     datapoints: int
     lengths: tuple[float, ...] = ()
+    sensitivity: tuple[tuple[float, float], ...] = ()
 
     @property
     def count(self) -> int:
@@ -85,6 +87,9 @@ class Modules:
             table.add_row(str(label), *(str(len(group.get(path, ()))) for path in self.labels), f"{rate:.2%}")
         if self.count > SHOWN:
             table.caption = f"and {self.count - SHOWN} smaller groups"
+        if self.sensitivity:
+            others = ", ".join(f"{ari:.2f} with those at α = {alpha:g}" for alpha, ari in self.sensitivity)
+            table.caption = f"{table.caption}; ARI {others}" if table.caption else f"ARI {others}"
         return table
 
     def _rows(self) -> list[tuple[int, Mapping[str, tuple[int, ...]], float]]:
@@ -113,6 +118,7 @@ class Modules:
             "group_rates": list(self.group_rates),
             "datapoints": self.datapoints,
             "lengths": list(self.lengths),
+            "sensitivity": [list(pair) for pair in self.sensitivity],
         }
 
     def save_pretrained(self, folder: str | Path) -> Path:
@@ -150,4 +156,5 @@ class Modules:
             tuple(tree["group_rates"]),
             int(tree["datapoints"]),
             tuple(tree["lengths"]),
+            tuple((float(alpha), float(ari)) for alpha, ari in tree["sensitivity"]),
         )

@@ -49,7 +49,7 @@ def group_worth(
     probes: Probes,
     generator: torch.Generator,
 ) -> tuple[GroupWorth, ...]:
-    """Measure every module's group.
+    """Measure the groups of the modules, of a sample of them where there are many.
 
     Args:
         model: The decomposed model.
@@ -61,7 +61,7 @@ def group_worth(
     """
     return tuple(
         _worth(model, behaviour, probes.names[module], *groups[module], background, probes.inputs[module], generator)
-        for module in probes.modules
+        for module in probes.sample
         if module in groups
     )
 

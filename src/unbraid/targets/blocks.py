@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unbraid.targets.sites import weight_of
+from unbraid.targets.truth import SiteTruth
 
 
 class BlocksModule(nn.Module):
@@ -129,9 +130,39 @@ def orthogonal(width: int, generator: torch.Generator) -> Float[Tensor, "width w
     return Q * R.diagonal().sign()
 
 
+def neuron_pieces(
+    network: BlocksModule, names: tuple[str, ...], scale: Float[Tensor, " d_mlp"], clearly: float, any_basis: bool = False
+) -> dict[str, SiteTruth]:
+    """Return one piece per hidden unit and site: what the unit reads, and what it writes, each needed where the unit fires.
+
+    A unit that is off stays off under any mask, since without its piece only the threshold is left; so an input needs the units that fire.
+
+    Args:
+        network: The module whose weights are planted.
+        names: The planted module of each hidden unit.
+        scale: By how much each unit was rescaled.
+        clearly: A unit that fires above this (before rescaling) must be important; one that fires less costs little, and the truth does not say.
+        any_basis: Within a module only the subspace is planted.
+    """
+    unit = torch.eye(len(names))
+
+    def on(inputs: Tensor) -> Tensor:
+        return (network.pre_activation(inputs) > 0).to(inputs.dtype)
+
+    def needed(inputs: Tensor) -> Tensor:
+        fires = network.pre_activation(inputs) / scale.to(inputs.device)
+        return torch.where(fires > clearly, 1.0, torch.where(fires <= 0, 0.0, torch.nan))
+
+    read, write = weight_matrices(network)
+    return {
+        "mlp_in": SiteTruth(V=read, U=unit, pattern="sparse", on=on, needed=needed, modules=names, any_basis=any_basis),
+        "mlp_out": SiteTruth(V=unit, U=write, pattern="sparse", on=on, needed=needed, modules=names, any_basis=any_basis),
+    }
+
+
 def weight_matrices(module: nn.Module) -> tuple[Float[Tensor, "d_model d_mlp"], Float[Tensor, "d_mlp d_model"]]:
     """Return what a method that clusters the weight graph sees: `mlp_in` and `mlp_out` in the stream's own coordinates."""
-    return weight_of(module.get_submodule("mlp_in")), weight_of(module.get_submodule("mlp_out"))
+    return weight_of(module.get_submodule("mlp_in")).detach(), weight_of(module.get_submodule("mlp_out")).detach()
 
 
 def relative_error(answer: Tensor, wanted: Tensor) -> float:

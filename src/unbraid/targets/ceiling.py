@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
-from scipy.special import comb
 from torch import Tensor
 
 
@@ -55,10 +54,15 @@ def rand_index(first: Int[Tensor, " n"], second: Int[Tensor, " n"]) -> float:
     _, b = second.unique(return_inverse=True)
     table = torch.zeros(int(a.max()) + 1, int(b.max()) + 1, dtype=torch.float64)
     table.index_put_((a, b), torch.ones(len(a), dtype=torch.float64), accumulate=True)
-    both, rows, columns = (float(comb(counts.numpy(), 2).sum()) for counts in (table, table.sum(1), table.sum(0)))
-    chance = rows * columns / max(float(comb(len(a), 2)), 1.0)
+    both, rows, columns = (_pairs(counts) for counts in (table, table.sum(1), table.sum(0)))
+    chance = rows * columns / max(_pairs(table.sum()), 1.0)
     most = (rows + columns) / 2
     return 1.0 if most == chance else (both - chance) / (most - chance)
+
+
+def _pairs(counts: Float[Tensor, "..."]) -> float:
+    """Return how many pairs lie within the same cell."""
+    return float((counts * (counts - 1) / 2).sum())
 
 
 def _standard(x: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
@@ -130,36 +129,56 @@ def _response(asked: _Asked, feature: int, label: str, values: Tensor, batches: 
     """Follow the output that should move most, with the feature alone and among others."""
     x = asked.put(feature, values)
     wanted = asked.wanted(x)
-    output = int((wanted.amax(0) - wanted.amin(0)).argmax())
     column = asked.columns[feature]
     crowded = batches[(batches[:, column] != 0) & (count >= 2)]
     if len(crowded) < FEWEST_OTHERS:  # the feature is too rare to be met in company: it is put beside what the others do without it
         crowded = batches[count >= 1]
     crowded = crowded[:MOST_OTHERS]
+    company = crowded.repeat(len(values), 1)
+    company[:, column] = values.repeat_interleave(len(crowded))
+    right = asked.wanted(company).unflatten(0, (len(values), len(crowded))) if len(crowded) else wanted[:, None]
+    moves = wanted.amax(0) - wanted.amin(0)
+    if not bool(moves.any()):  # the task answers only features in company
+        moves = (right.amax(0) - right.amin(0)).mean(0)
+    output = int(moves.argmax())
     alone = Response(feature, label, output, values, wanted[:, output], asked.model(x)[:, output])
     if len(crowded) < FEWEST_OTHERS:
         return alone
-    x = crowded.repeat(len(values), 1)
-    x[:, column] = values.repeat_interleave(len(crowded))
-    answer, right = (f(x)[:, output].view(len(values), -1) for f in (asked.model, asked.wanted))
+    answer = asked.model(company)[:, output].view(len(values), -1)
     low, high = torch.quantile(answer, torch.tensor([0.1, 0.9]), dim=1)
-    others = {"others_wanted": right.mean(1), "others_mean": answer.mean(1), "others_low": low, "others_high": high}
+    others = {"others_wanted": right[..., output].mean(1), "others_mean": answer.mean(1), "others_low": low, "others_high": high}
     return Response(feature, label, output, values, alone.wanted, alone.alone, **others, others_n=len(crowded))
 
 
 def _cross_terms(asked: _Asked, values: Tensor) -> tuple[list[int], Tensor, Tensor]:
-    """Return which features were crossed and the mean absolute second differences of the model and of the right answer."""
+    """Return which features were crossed and the mean absolute second differences of the model and of the right answer.
+
+    A pair is looked at in its two features' outputs; where the right answer itself has a cross-term, in the output where that is largest.
+    """
     n = len(asked.columns)
     chosen: list[int] = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:MOST_CROSSED].sort().values.tolist()
-    low = float(values.min()) if float(values.min()) < 0 else float(values.max()) / 2
-    corners = torch.tensor([low, float(values.max())])
-    moved = [asked.wanted(asked.put(i, corners)) - asked.wanted(asked.background[i : i + 1]) for i in chosen]
-    outputs = torch.tensor([int(move.abs().amax(0).argmax()) for move in moved])
-    first, second = (torch.tensor(places) for places in zip(*combinations(range(len(chosen)), 2), strict=True)) if n > 1 else (None, None)
     cross, wanted = (torch.full((len(chosen), len(chosen)), torch.nan) for _ in range(2))
-    if first is None or second is None:
+    if n < 2:
         return chosen, cross, wanted
-    i, j = torch.tensor(chosen)[first], torch.tensor(chosen)[second]
+    low = float(values.min()) if float(values.min()) < 0 else float(values.max()) / 2
+    corners = [low, float(values.max())]
+    moved = [asked.wanted(asked.put(i, torch.tensor(corners))) - asked.wanted(asked.background[i : i + 1]) for i in chosen]
+    outputs = torch.tensor([int(move.abs().amax(0).argmax()) for move in moved])
+    first, second = torch.combinations(torch.arange(len(chosen)), 2).T
+    pairs = torch.tensor(chosen)[first], torch.tensor(chosen)[second]
+    right, answer = (_second_differences(asked, f, pairs, corners) for f in (asked.wanted, asked.model))
+    planted, where = right.mean(0).max(1)
+    seen = [torch.where(planted > 1e-6, where, outputs[place])[:, None] for place in (first, second)]
+    for table, differences in ((cross, answer.mean(0)), (wanted, right.mean(0))):
+        table[first, second] = table[second, first] = torch.stack([differences.gather(1, side)[:, 0] for side in seen]).mean(0)
+    return chosen, cross, wanted
+
+
+def _second_differences(
+    asked: _Asked, answer: Callable[[Tensor], Tensor], pairs: tuple[Tensor, Tensor], corners: Sequence[float]
+) -> Float[Tensor, "corners pairs outputs"]:
+    """Return `|f(i, j) - f(i) - f(j) + f()|` in every output, for each pair of values."""
+    i, j = pairs
     ground = torch.where(asked.background[i] != 0, asked.background[i], asked.background[j])
     rows = torch.arange(len(i))
 
@@ -169,13 +188,7 @@ def _cross_terms(asked: _Asked, values: Tensor) -> tuple[list[int], Tensor, Tens
             x[rows, asked.columns[i]] = v
         if w is not None:
             x[rows, asked.columns[j]] = w
-        return x
+        return answer(x)
 
-    for answer, table in ((asked.model, cross), (asked.wanted, wanted)):
-        none, sizes = answer(at(None, None)), list[Tensor]()
-        for v in corners.tolist():
-            for w in corners.tolist():
-                difference = answer(at(v, w)) - answer(at(v, None)) - answer(at(None, w)) + none
-                sizes += [difference[rows, outputs[first]].abs(), difference[rows, outputs[second]].abs()]
-        table[first, second] = table[second, first] = torch.stack(sizes).mean(0)
-    return chosen, cross, wanted
+    nothing = at(None, None)
+    return torch.stack([(at(v, w) - at(v, None) - at(None, w) + nothing).abs() for v in corners for w in corners])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from unbraid.core.errors import UserError
 
 
 class MLP(nn.Module):
@@ -20,7 +23,7 @@ class MLP(nn.Module):
     def __init__(self, widths: Sequence[int], bias: bool = False) -> None:
         super().__init__()
         self.depth = len(widths) - 1
-        for layer, (d_in, d_out) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
+        for layer, (d_in, d_out) in enumerate(pairwise(widths), start=1):
             self.add_module(f"linear{layer}", nn.Linear(d_in, d_out, bias=bias))
         self.relu = nn.ReLU()
 
@@ -48,3 +51,14 @@ def seeded_mlp(widths: Sequence[int], bias: bool, seed: int) -> MLP:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return MLP(widths, bias)
+
+
+def as_mlp(module: nn.Module) -> MLP:
+    """Return the module as an MLP.
+
+    Raises:
+        UserError: It is something else.
+    """
+    if not isinstance(module, MLP):
+        raise UserError(f"The model is a {type(module).__name__}.", "Give the model that the toy's build() or load() returns.")
+    return module

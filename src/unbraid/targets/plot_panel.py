@@ -120,8 +120,11 @@ def _by_active(axes: Axes, data: Data, theme: Theme) -> None:
     count = [row["count"] for row in rows]
     loss, error, naive, oracle = ([row[key] for row in rows] for key in ("loss", "error", "naive", "oracle"))
     axes.fill_between(count, np.subtract(loss, error), np.add(loss, error), color=theme.learned, alpha=0.2, linewidth=0)
-    axes.plot(count, naive, color=theme.muted, linewidth=1.4, label="naive")
-    axes.plot(count, oracle, color=theme.planted, linewidth=1.4, label="oracle")
+    lone = len(rows) == 1  # a line with one point would not be seen
+    axes.plot(count, naive, "_" if lone else "-", color=theme.muted, linewidth=1.4, markersize=13, markeredgewidth=1.6, label="naive")
+    axes.plot(
+        count, oracle, "D" if lone else "-", color=theme.planted, linewidth=1.4, markersize=4.5, markerfacecolor="none", label="oracle"
+    )
     axes.plot(count, loss, "o-", color=theme.learned, markersize=4.5, label="loss")
     _from_zero(axes, [*np.add(loss, error), *naive, *oracle])
     step = tick_step(max(count) - min(count) + 1, 9)

@@ -1,7 +1,9 @@
 """Residual MLPs: many sparse features computed by fewer neurons, read from and written to a residual stream (Braun et al. 2025).
 
-The task is `y = x + ReLU(x)` with 100 features and 50 neurons. What is planted: each feature reads the stream through its own
-piece of `mlp_in`, and `mlp_out` is one map of full rank that every active input needs.
+The task is `y = x + ReLU(x)` with about twice as many features as neurons, in one block or spread over several. What is planted: each
+feature reads the stream through its own piece of every block's `mlp_in`, and each `mlp_out` is one map of full rank that every active
+input needs. A later block reads what earlier ones have written, so a feature arrives there from another direction than it was
+embedded in; its piece reads that direction. The pieces of one feature, over all blocks, are one module; all writing is another.
 """
 
 from __future__ import annotations
@@ -16,9 +18,14 @@ from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
 from unbraid.targets.data import SparseFeatures
+from unbraid.targets.feature_panel import feature_panel
+from unbraid.targets.panel import Panel
 from unbraid.targets.probes import co_active_probes, one_hot_probes
-from unbraid.targets.toy import Toy, Trained
+from unbraid.targets.toy import Check, Toy, Trained
 from unbraid.targets.truth import SiteTruth, Truth, any_on, feature_on
+
+UNLEARNED = 0.8  # a feature whose loss is above this share of the stream's alone is not computed
+NEEDED = 0.02  # a block computes a feature if reading it lowers the feature's loss by at least this share of the stream's alone
 
 
 class Block(nn.Module):
@@ -74,10 +81,11 @@ class ResidualMLP(Toy):
 
     training_steps: ClassVar[int] = 1000
     training_batch: ClassVar[int] = 2048
+    identity_error_bar: ClassVar[int] = 2
 
     def build(self) -> nn.Module:
         """Return an untrained model of the right shape."""
-        return ResidualMLPModule(self.n_features, self.d_model, self.d_mlp, self.n_layers)
+        return ResidualMLPModule(self.n_features, self.d_model, self.d_mlp, self.n_layers, self.seed)
 
     def data(self) -> SparseFeatures:
         """Return sparse features of both signs."""
@@ -100,11 +108,11 @@ class ResidualMLP(Toy):
         for step in range(self.training_steps):
             x = data.batch(step, self.training_batch, generator)
             optimizer.zero_grad()
-            F.mse_loss(module(x), x + F.relu(x)).backward()
+            F.mse_loss(module(x), self.wanted(x)).backward()
             optimizer.step()
             schedule.step()
         trained = self.measure(module)
-        unlearned = trained.unlearned(share=0.8)
+        unlearned = trained.unlearned(share=UNLEARNED)
         if unlearned:
             raise UserError(
                 f"Training {self.kind} with seed {seed} left features {unlearned} unlearned.", "Train again with another --seed."
@@ -119,31 +127,120 @@ class ResidualMLP(Toy):
         """Return the squared error with one feature on, beside that of the stream without the MLP (`y = x`)."""
         values = torch.linspace(-1.0, 1.0, 21)
         inputs = torch.eye(self.n_features)[:, None] * values[None, :, None]
-        wanted = inputs + F.relu(inputs)
+        wanted = self.wanted(inputs)
         with torch.no_grad():
             loss = (module(inputs) - wanted).square().sum(-1).mean(1)
         return loss, (inputs - wanted).square().sum(-1).mean(1)
 
+    def wanted(self, inputs: Float[Tensor, "batch n_features"]) -> Float[Tensor, "batch n_features"]:
+        """Return `x + ReLU(x)`."""
+        return inputs + F.relu(inputs)
+
+    def naive(self, inputs: Float[Tensor, "batch n_features"]) -> Float[Tensor, "batch n_features"]:
+        """Return what dedicated neurons answer: one feature each, exactly, and the stream alone (`y = x`) for the others.
+
+        Features are alike, so the first ones stand for the ones that have a neuron. The stream is taken to be without overlaps.
+        """
+        dedicated = torch.arange(self.n_features, device=inputs.device) < self.neurons
+        return torch.where(dedicated, self.wanted(inputs), inputs)
+
+    def panel(self, module: nn.Module) -> Panel:
+        """Return the sceptic's panel on values of both signs."""
+        return feature_panel(self, module, torch.linspace(-1.0, 1.0, 21))
+
+    @property
+    def neurons(self) -> int:
+        """How many neurons all blocks have together."""
+        return self.d_mlp * self.n_layers
+
+    def checks(self, module: nn.Module) -> tuple[Check, ...]:
+        """Return whether more features are computed than there are neurons, and each of them in every block."""
+        trained = self.measure(module)
+        share = trained.loss_per_feature / trained.naive_per_feature
+        x = self.data().batch(0, 8192, torch.Generator().manual_seed(self.seed))
+        with torch.no_grad():
+            loss, dedicated = ((answer - self.wanted(x)).square().sum() for answer in (module(x), self.naive(x)))
+        checks = [
+            Check("worst feature's loss / the stream's alone", float(share.max()), high=UNLEARNED, why="a feature is not computed"),
+            Check(
+                "features computed better than half, per neuron",
+                float((share < 0.5).sum()) / self.neurons,
+                low=1.0 + 1e-6,
+                why="a neuron for each feature would do, so nothing is in superposition",
+            ),
+            Check("loss on the data / that of dedicated neurons", float(loss / dedicated), high=1.0, why="neurons are not shared"),
+        ]
+        if self.n_layers > 1:
+            needed = self.needed_in(module).min()
+            why = "a feature does without its piece in some block, so it is not computed across blocks"
+            checks.append(Check("least rise of a feature's loss when one block stops reading it", float(needed), low=NEEDED, why=why))
+        return tuple(checks)
+
+    @torch.no_grad()
+    def needed_in(self, module: nn.Module) -> Float[Tensor, "n_layers n_features"]:
+        """Return by how much a feature's loss rises when its piece of one `mlp_in` is ablated, as a share of the stream's loss alone."""
+        values = torch.linspace(0.05, 1.0, 20)
+        inputs = torch.eye(self.n_features)[:, None] * values[None, :, None]  # [feature, value, n_features]
+        scale = (inputs - self.wanted(inputs)).square().sum(-1).mean(1)
+        pieces = [self.truth(module).sites[f"blocks.{layer}.mlp_in"] for layer in range(self.n_layers)]
+
+        def loss(without: int | None) -> Tensor:
+            stream = module.get_submodule("embed")(inputs)
+            for layer, piece in enumerate(pieces):
+                ablated = torch.einsum("fvd,df,fm->fvm", stream, piece.V, piece.U) if layer == without else 0.0
+                hidden = F.relu(module.get_submodule(f"blocks.{layer}.mlp_in")(stream) - ablated)
+                stream = stream + module.get_submodule(f"blocks.{layer}.mlp_out")(hidden)
+            return (module.get_submodule("unembed")(stream) - self.wanted(inputs)).square().sum(-1).mean(1)
+
+        whole = loss(None)
+        return torch.stack([(loss(layer) - whole) / scale for layer in range(self.n_layers)])
+
     def truth(self, module: nn.Module) -> Truth:
         """Return one reading piece per feature and layer, and each `mlp_out` as one map of full rank."""
-        directions = module.get_parameter("embed.weight").detach()  # [d_model, n_features]
-        dual = torch.linalg.pinv(directions).T
+        features = tuple(f"feature {index}" for index in range(self.n_features))
         sites: dict[str, SiteTruth] = {}
-        for layer in range(self.n_layers):
+        for layer, arriving in enumerate(arrivals(module, self.n_features, self.n_layers)):
             read = module.get_parameter(f"blocks.{layer}.mlp_in.weight").detach().T
             write = module.get_parameter(f"blocks.{layer}.mlp_out.weight").detach().T
-            write_in = directions.T @ read
+            dual = torch.linalg.pinv(arriving).T
+            write_in = arriving.T @ read
             # What lies outside the data's directions is shared among the pieces, so that they add up to the whole matrix.
             silent = (read - dual @ write_in) @ torch.linalg.pinv(write_in)
             sites[f"blocks.{layer}.mlp_in"] = SiteTruth(
-                V=dual + silent, U=write_in, pattern="per_feature", on=feature_on, needed=feature_on, read_basis=directions
+                V=dual + silent,
+                U=write_in,
+                pattern="per_feature",
+                on=feature_on,
+                needed=feature_on,
+                read_basis=arriving,
+                modules=features,
             )
             sites[f"blocks.{layer}.mlp_out"] = SiteTruth(
-                V=torch.eye(self.d_mlp), U=write, pattern="always_on", on=any_on(self.d_mlp), needed=any_on(self.d_mlp)
+                V=torch.eye(self.d_mlp),
+                U=write,
+                pattern="always_on",
+                on=any_on(self.d_mlp),
+                needed=any_on(self.d_mlp),
+                modules=("write",) * self.d_mlp,
             )
         return Truth(
             sites=sites,
             one_hot=one_hot_probes(self.n_features),
             co_active=co_active_probes(self.n_features),
-            identity_error_bar=2,
+            identity_error_bar=self.identity_error_bar,
         )
+
+
+@torch.no_grad()
+def arrivals(module: nn.Module, n_features: int, n_layers: int) -> list[Float[Tensor, "d_model n_features"]]:
+    """Return for each block the directions in which features arrive at it: the stream there, with one feature at 1.
+
+    For one positive feature the blocks are linear in its value, so this direction is exact at every value. A negative one arrives almost
+    opposite, less what the earlier blocks' ReLUs let through.
+    """
+    stream = module.get_submodule("embed")(torch.eye(n_features))
+    found: list[Tensor] = []
+    for layer in range(n_layers):
+        found.append(stream.T)
+        stream = module.get_submodule(f"blocks.{layer}")(stream)
+    return found

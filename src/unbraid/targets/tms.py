@@ -19,8 +19,10 @@ from unbraid.targets.data import SparseFeatures
 from unbraid.targets.feature_panel import feature_panel
 from unbraid.targets.panel import Panel
 from unbraid.targets.probes import co_active_probes, one_hot_probes
-from unbraid.targets.toy import Toy, Trained
+from unbraid.targets.toy import Check, Toy, Trained
 from unbraid.targets.truth import SiteTruth, Truth, answered, any_on, feature_on
+
+UNLEARNED = 0.3  # a feature with more than this share of the error of ignoring it was not learned
 
 
 class TMSModule(nn.Module):
@@ -85,7 +87,7 @@ class TMS(Toy):
             module.get_parameter("linear2.weight").copy_(W.T)
             module.get_parameter("linear2.bias").copy_(b)
         trained = self.measure(module)
-        unlearned = trained.unlearned(share=0.3)
+        unlearned = trained.unlearned(UNLEARNED)
         if unlearned:
             raise UserError(
                 f"Training {self.kind} with seed {seed} left features {unlearned} unlearned.", "Train again with another --seed."
@@ -102,6 +104,17 @@ class TMS(Toy):
         Features are alike, so the first ones stand for the ones that are answered.
         """
         return torch.where(torch.arange(self.n_features) < self.d_hidden, inputs, 0.0)
+
+    def checks(self, module: nn.Module) -> tuple[Check, ...]:
+        """Return whether every feature is represented, and whether superposition answers more than a dimension per feature could."""
+        trained, x = self.measure(module), self.data().batch(0, 8192, torch.Generator().manual_seed(0))
+        worst = float((trained.loss_per_feature / trained.naive_per_feature).max())
+        with torch.no_grad():
+            loss, naive = (float((answer - x).square().sum()) for answer in (module(x), self.naive(x)))
+        return (
+            Check("worst feature's squared error alone, as a share of ignoring it", worst, None, UNLEARNED, "a feature has no direction, and no piece is planted for it"),
+            Check("squared error on the data, as a share of a model's without superposition", loss / naive, None, 0.5, "superposition brings nothing"),
+        )  # fmt: skip
 
     def panel(self, module: nn.Module) -> Panel:
         """Return the sceptic's panel on values from 0 to 1."""

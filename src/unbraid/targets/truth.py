@@ -33,7 +33,7 @@ class SiteTruth:
 
     V: Float[Tensor, "d_in pieces"]
     U: Float[Tensor, "pieces d_out"]
-    pattern: Literal["per_feature", "always_on"]
+    pattern: Literal["per_feature", "always_on", "sparse"]
     on: Callable[[Tensor], Float[Tensor, "batch pieces"]]
     needed: Callable[[Tensor], Float[Tensor, "batch pieces"]]
     read_basis: Float[Tensor, "d_in n_read"] | None = None

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unbraid.core.seeds import Streams
-from unbraid.targets.blocks import BlocksModule, ModuleSparse, block_diagonal, orthogonal, relative_error, square_rows
-from unbraid.targets.sites import weight_of
+from unbraid.targets.blocks import BlocksModule, ModuleSparse, block_diagonal, neuron_pieces, orthogonal, relative_error, square_rows
 from unbraid.targets.toy import Check, Toy, toys
-from unbraid.targets.truth import SiteTruth, Truth
+from unbraid.targets.truth import Truth
 
 
 @toys.register
@@ -47,16 +46,18 @@ class CompiledBlocks(Toy):
     threshold: NonNegativeFloat = 0.25
     """θ: what a neuron must exceed to fire, in standard deviations of what it reads from an active module."""
 
-    summary: ClassVar[str] = "8 modules of 8 neurons in one MLP, weakly coupled, in an aligned, rotated or rescaled basis: a piece per neuron and site"
+    summary: ClassVar[str] = (
+        "8 modules of 8 neurons in one MLP, weakly coupled, in an aligned, rotated or rescaled basis: a piece per neuron and site"
+    )
     lesson: ClassVar[str] = "modules are in what the parts do, not in the graph of the weights: a rotation hides them from the graph only"
     sites: ClassVar[tuple[str, ...]] = ("mlp_in", "mlp_out")
     recipe: ClassVar[Mapping[str, Any]] = {
         "steps": 4000,
         "batch_size": 1024,
-        "components": 96,
-        "importance": {"kind": "layerwise-mlp", "hidden": 96},
+        "components": 128,
+        "importance": {"kind": "layerwise-mlp", "hidden": 192},
         "prune": {"at": 0.7, "below": 0.05},
-        "losses": {"stochastic": {"routing": "subset"}, "minimality": {"coefficient": 1e-4}},
+        "losses": {"stochastic": {"routing": "subset"}, "minimality": {"coefficient": 3e-5}},
         "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
     }
 
@@ -91,21 +92,8 @@ class CompiledBlocks(Toy):
 
     def truth(self, module: nn.Module) -> Truth:
         """Return one piece per neuron and site, needed where the neuron fires."""
-        read, write = weight_of(module.get_submodule("mlp_in")).detach(), weight_of(module.get_submodule("mlp_out")).detach()
         names = tuple(f"module {int(unit) // self.d_mlp}" for unit in self._order())
-        unit, scale, network = torch.eye(len(names)), self._scale(), cast(BlocksModule, module)
-
-        def on(inputs: Tensor) -> Tensor:
-            return (network.pre_activation(inputs) > 0).to(inputs.dtype)
-
-        def needed(inputs: Tensor) -> Tensor:
-            fires = network.pre_activation(inputs) / scale
-            return torch.where(fires > self.clearly, 1.0, torch.where(fires <= 0, 0.0, torch.nan))
-
-        sites = {
-            "mlp_in": SiteTruth(V=read, U=unit, pattern="sparse", on=on, needed=needed, modules=names),
-            "mlp_out": SiteTruth(V=unit, U=write, pattern="sparse", on=on, needed=needed, modules=names),
-        }
+        sites = neuron_pieces(cast(BlocksModule, module), names, self._scale(), self.clearly)
         reads = {f"module {k}": self.data().features_of(k) for k in range(self.modules)}
         return Truth(sites=sites, module_inputs=reads, bars={"module_ari": (0.95, None), "piece_coverage": (1.0, None)})
 

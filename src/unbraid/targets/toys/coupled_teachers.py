@@ -10,7 +10,7 @@ coupled instead (teacher k reads `x_k + ρ x_{k+1}`), neurons serve one teacher 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
 from unbraid.targets.ceiling import Ceiling, seed_ceiling
-from unbraid.targets.functional import IDLE, cross_talk, group_means, input_effects, labels_of, module_names, specialisation
-from unbraid.targets.mlp import MLP, seeded_mlp
+from unbraid.targets.functional import IDLE, MIXED, cross_talk, group_means, input_effects, labels_of, module_names, specialisation
+from unbraid.targets.mlp import MLP, as_mlp, seeded_mlp
 from unbraid.targets.toy import Check, Toy, Trained, toys
 from unbraid.targets.truth import SiteTruth, Truth
 
@@ -69,6 +69,19 @@ class CoupledTeachers(Toy):
     sites: ClassVar[tuple[str, ...]] = ("linear1", "linear2")
     training_steps: ClassVar[int] = 4000
     training_batch: ClassVar[int] = 512
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "steps": 4000,
+        "prune": {"at": 0.7, "below": 0.05},
+        "batch_size": 1024,
+        "components": 80,
+        "importance": {"kind": "layerwise-mlp", "hidden": 64},
+        "losses": {
+            "stochastic": {"routing": "subset"},
+            "faithfulness": {"coefficient": 3e-3, "relative": True},
+            "minimality": {"coefficient": 1e-4},
+        },
+        "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
+    }
 
     @property
     def groups(self) -> list[range]:
@@ -103,9 +116,9 @@ class CoupledTeachers(Toy):
 
     def naive(self, inputs: Tensor) -> Tensor:
         """Return what the best linear model answers: for symmetric inputs, every ReLU replaced by a half."""
-        return self._answers(inputs, lambda x: x / 2)
+        return self._answers(inputs, _half)
 
-    def _answers(self, inputs: Tensor, activation: Any) -> Tensor:
+    def _answers(self, inputs: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
         A, B = self.teachers
         x = inputs.unflatten(-1, (self.n_teachers, D_IN))
         if self.coupled == "inputs":
@@ -177,7 +190,7 @@ class CoupledTeachers(Toy):
 
     def truth(self, module: nn.Module) -> Truth:
         """Return the student's neurons as rank-one pieces of both matrices, by the teacher that each serves; idle neurons are left out."""
-        student = _student(module)
+        student = as_mlp(module)
         labels = self.labels(student)
         used = (labels != IDLE).nonzero()[:, 0]
         read, write = (student.get_parameter(f"linear{layer}.weight").detach().T for layer in (1, 2))
@@ -214,13 +227,13 @@ class CoupledTeachers(Toy):
 
     def checks(self, module: nn.Module) -> tuple[Check, ...]:
         """Return whether the student learned the teachers, has the planted cross-talk, and has neurons that serve one teacher."""
-        student, x = _student(module), self._examples()
+        student, x = as_mlp(module), self._examples()
         effects, labels = self.effects(student), self.labels(student)
         wanted = self.wanted(x)
         with torch.no_grad():
             unexplained = (student(x) - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum()
         linear = (self.naive(x) - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum()
-        mixed = effects[:, labels == -1].sum() / effects.sum()
+        mixed = effects[:, labels == MIXED].sum() / effects.sum()
         talk = cross_talk(group_means(input_effects(student, x, self.groups), self.output_groups))
         planted = self.coupling**2 / (1 + self.coupling**2)
         return (
@@ -229,14 +242,16 @@ class CoupledTeachers(Toy):
             Check(
                 "cross-talk between input groups", talk, planted - 0.03, planted + 0.03, why="the outputs are not coupled as they should be"
             ),
-            Check("share of the effects on neurons that serve one teacher", float(1 - mixed), low=0.8, why="there are no modules by function"),
+            Check(
+                "share of the effects on neurons that serve one teacher", float(1 - mixed), low=0.8, why="there are no modules by function"
+            ),
             Check("specialisation, for reading", specialisation(effects), why="high even where outputs are coupled"),
         )
 
     def ceiling(self, first: nn.Module, second: nn.Module) -> Ceiling:
         """Return how far two students of the same teachers agree on which neuron serves whom; idle neurons are left out."""
         x = self._examples()
-        students = [_student(module) for module in (first, second)]
+        students = [as_mlp(module) for module in (first, second)]
         labels = [self.labels(student) for student in students]
         with torch.no_grad():
             firing = [student.hidden(x, 1)[:, label != IDLE] for student, label in zip(students, labels, strict=True)]
@@ -244,8 +259,5 @@ class CoupledTeachers(Toy):
         return seed_ceiling(firing[0], firing[1], kept[0], kept[1])
 
 
-def _student(module: nn.Module) -> MLP:
-    """Return the module as the kind of model that this toy builds."""
-    if not isinstance(module, MLP):
-        raise UserError(f"The model is a {type(module).__name__}.", "Give the model that the toy's build() or load() returns.")
-    return module
+def _half(x: Tensor) -> Tensor:
+    return x / 2

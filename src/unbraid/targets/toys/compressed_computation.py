@@ -1,0 +1,204 @@
+"""Compressed computation and its critique: does a network with fewer neurons than features compute them all, or is it the labels?
+
+In a residual MLP with a fixed random embedding `W_E` the MLP has to answer `ReLU(x) + M x` with `M = I - W_E W_Eᵀ`, the noise
+that the embedding's overlaps bring in. With M in the labels the loss falls below that of a dedicated neuron for each of as many
+features as there are neurons; without M it does not (B.3 in the sources: the critique of Braun et al. 2025). `loss_power=4` punishes
+outliers, and then no feature is ignored.
+
+Source: Bushnaq et al. 2025 (arXiv 2506.20790); the critique, arXiv 2507.09816 and the posts that preceded it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unbraid.targets.compressed_computation import links_of, reading_truth, writing_truth
+from unbraid.targets.data import SparseFeatures
+from unbraid.targets.feature_panel import feature_panel
+from unbraid.targets.mlp import MLP, seeded_mlp
+from unbraid.targets.panel import Panel
+from unbraid.targets.probes import co_active_probes, one_hot_probes
+from unbraid.targets.toy import Check, Toy, Trained, toys
+from unbraid.targets.truth import SiteTruth, Truth, any_on, feature_on
+
+IGNORED = 0.9
+"""A feature counts as ignored when its error is above this share of that of not answering it at all."""
+
+
+@toys.register
+class CompressedComputation(Toy):
+    """`ReLU(x)` of more features than there are neurons, with or without the noise in the labels that looks like a gain."""
+
+    kind: Literal["compressed-computation"] = "compressed-computation"
+    n_features: PositiveInt = 100
+    """Number of sparse features."""
+    d_mlp: PositiveInt = 50
+    """Number of neurons."""
+    confound: bool = False
+    """Whether the labels hold the noise M of a random embedding."""
+    loss_power: Literal[2, 4] = 2
+    """The power of the error that training minimises: 2 leaves features out, 4 punishes outliers."""
+    d_model: PositiveInt = 1000
+    """Width of the stream whose random embedding gives M; only matters with the confound."""
+    probability: float = Field(default=0.01, gt=0, le=1)
+    """Chance that a feature is on."""
+
+    summary: ClassVar[str] = "100 sparse features and 50 neurons, clean labels: 50 features learned by a neuron each, the others ignored"
+    lesson: ClassVar[str] = "a loss that looks like computation in superposition can come from the labels; compare with the naive solution"
+    sites: ClassVar[tuple[str, ...]] = ("linear1", "linear2")
+    training_steps: ClassVar[int] = 12_000
+    training_batch: ClassVar[int] = 1024
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "steps": 3000,
+        "batch_size": 1024,
+        "components": {"linear1": 120, "linear2": 100},
+        "importance": {"kind": "layerwise-mlp", "hidden": 96},
+        "prune": {"at": 0.7, "below": 0.05},
+        "losses": {
+            "stochastic": {"routing": "subset"},
+            "faithfulness": {"coefficient": 1e-3, "relative": True},
+            "minimality": {"coefficient": 1e-5},
+        },
+        "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}, "epsilon": 1e-11},
+    }
+
+    @property
+    def naive_loss(self) -> float:
+        """The squared error per active feature of a neuron each for as many features as there are: `(n - m) / n / 6`."""
+        return max(0, self.n_features - self.d_mlp) / self.n_features / 6
+
+    @property
+    def noise(self) -> Float[Tensor, "n_features n_features"]:
+        """`M = I - W_E W_Eᵀ` for random unit embedding vectors; zeros without the confound."""
+        if not self.confound:
+            return torch.zeros(self.n_features, self.n_features)
+        generator = torch.Generator().manual_seed(self.seed)
+        directions = F.normalize(torch.randn(self.n_features, self.d_model, generator=generator), dim=1)
+        return torch.eye(self.n_features) - directions @ directions.T
+
+    def build(self) -> MLP:
+        """Return an untrained model of the right shape."""
+        return MLP((self.n_features, self.d_mlp, self.n_features))
+
+    def data(self) -> SparseFeatures:
+        """Return sparse features of both signs."""
+        return SparseFeatures(self.n_features, self.probability, low=-1.0, high=1.0)
+
+    def wanted(self, inputs: Tensor) -> Tensor:
+        """Return the labels, with the noise where the confound is on."""
+        return F.relu(inputs) + inputs @ self.noise
+
+    def naive(self, inputs: Tensor) -> Tensor:
+        """Return what a dedicated neuron for each of the first `d_mlp` features answers."""
+        return F.relu(inputs) * (torch.arange(self.n_features) < self.d_mlp)
+
+    def train(self, seed: int = 0) -> Trained:
+        """Train on the labels with Adam, the rate falling as a cosine.
+
+        Many solutions share a neuron among features at the same single-feature error; only inputs with several features on tell
+        them apart, so it takes a high rate and many steps until most neurons serve one feature.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        module = seeded_mlp((self.n_features, self.d_mlp, self.n_features), bias=False, seed=seed)
+        data, noise = self.data(), self.noise
+        optimizer = torch.optim.Adam(module.parameters(), lr=2e-2)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.training_steps)
+        for step in range(self.training_steps):
+            drawn = data.distinct(step, self.training_batch, generator)
+            error = module(drawn.inputs) - F.relu(drawn.inputs) - drawn.inputs @ noise
+            optimizer.zero_grad()
+            ((error**self.loss_power).sum(dim=1) @ drawn.weights / (self.n_features * self.probability)).backward()
+            optimizer.step()
+            schedule.step()
+        return self.measure(module.requires_grad_(False))
+
+    def measure(self, module: nn.Module) -> Trained:
+        """Return the squared error with one feature on, averaged over its values, beside that of answering nothing."""
+        values = torch.linspace(-1.0, 1.0, 41)
+        inputs = torch.eye(self.n_features)[:, None] * values[None, :, None]
+        wanted = self.wanted(inputs)
+        with torch.no_grad():
+            loss = (module(inputs) - wanted).square().sum(-1).mean(1)
+        return Trained(module, loss, wanted.square().sum(-1).mean(1))
+
+    def loss_per_active(self, module: nn.Module, clean: bool = False, batches: int = 100, size: int = 8192) -> float:
+        """Return the squared error per active feature on fresh data, against clean labels if asked; to compare with `naive_loss`."""
+        generator, data, noise = torch.Generator().manual_seed(self.seed + 1), self.data(), self.noise
+        total = 0.0
+        with torch.no_grad():
+            for step in range(batches):
+                drawn = data.distinct(step, size, generator)
+                wanted = F.relu(drawn.inputs) if clean else F.relu(drawn.inputs) + drawn.inputs @ noise
+                total += float((module(drawn.inputs) - wanted).square().sum(dim=1) @ drawn.weights)
+        return total / batches / (self.n_features * self.probability)
+
+    def checks(self, module: nn.Module) -> tuple[Check, ...]:
+        """Ask whether the loss is the naive one, whether a gain is the labels', and whether features are ignored."""
+        found = self.loss_per_active(module) / self.naive_loss
+        number = f"naive {self.naive_loss:.4f} per active feature"
+        checks: list[Check] = []
+        if self.confound:
+            cleaned = self.loss_per_active(module, clean=True) / self.naive_loss
+            checks = [
+                Check(f"loss / naive loss with the noise M in the labels ({number})", found, high=0.95, why="there is no gain to explain"),
+                Check("the same model's loss / naive loss once M is taken out of the labels", cleaned, low=1.0, why="the gain is not M's"),
+            ]
+        elif self.loss_power == 2:
+            name = f"loss / naive loss with clean labels ({number})"
+            checks = [Check(name, found, 0.99, 1.01, why="more is computed than a dedicated neuron each would, or training fell short")]
+        if self.loss_power == 4 and not self.confound:
+            checks = [
+                Check("features ignored under the fourth power", self._ignored(module), high=0, why="it leaves features out as L2 does")
+            ]
+        elif not self.confound:
+            least = (self.n_features - self.d_mlp) / 2
+            checks.append(
+                Check("features ignored under the square", self._ignored(module), low=least, why="neurons are shared, not dedicated")
+            )
+        return tuple(checks)
+
+    def _ignored(self, module: nn.Module) -> float:
+        return float(len(self.measure(module).unlearned(IGNORED)))
+
+    def truth(self, module: nn.Module) -> Truth:
+        """Return the links of the dedicated neurons; where neurons are shared by design, a reading piece per feature and one full writing map."""
+        if self.loss_power == 2 and not self.confound:
+            links = links_of(module)
+            return Truth(sites={"linear1": reading_truth(module, links), "linear2": writing_truth(module, links)})
+        return self._shared_truth(module)
+
+    def _shared_truth(self, module: nn.Module) -> Truth:
+        """Return the truth where every neuron serves many features: a piece of `linear1` per feature, and `linear2` as one map.
+
+        How many directions of `linear2` one input needs is not planted, so its lines are for reading.
+        """
+        eye = torch.eye(self.n_features)
+        read, write = (module.get_parameter(f"linear{layer}.weight").detach().T.contiguous() for layer in (1, 2))
+        return Truth(
+            sites={
+                "linear1": SiteTruth(V=eye, U=read, pattern="per_feature", on=feature_on, needed=feature_on),
+                "linear2": SiteTruth(
+                    V=torch.eye(self.d_mlp),
+                    U=write,
+                    pattern="always_on",
+                    on=any_on(self.d_mlp),
+                    needed=any_on(self.d_mlp),
+                    any_basis=True,
+                ),
+            },
+            one_hot=one_hot_probes(self.n_features),
+            co_active=co_active_probes(self.n_features),
+            identity_error_bar=2,
+            bars={"dense_error": (None, None), "l0/linear2": (None, None)},
+        )
+
+    def panel(self, module: nn.Module) -> Panel:
+        """Return the sceptic's panel over the range of a feature; the naive answer is a dedicated neuron for each of the first features."""
+        return feature_panel(self, module, torch.linspace(-1.0, 1.0, 21))

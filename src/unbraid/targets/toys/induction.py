@@ -1,0 +1,301 @@
+"""Two layers of attention that continue a repeated pair: after `… S M … S` comes M (Olsson et al. 2022).
+
+What is planted is defined here, since nobody has published it. Layer 0 moves each token one place on ("previous token": its q and
+k by position, its v and o). In layer 1 the last S asks which place follows an S ("matching": q and k), and what stands there is
+moved to the answer ("copying": v and o). Every input needs all three, so nothing that asks when parts are needed can tell them apart.
+Their ranks and subspaces are found in the trained weights on the data (`circuits.py`), never from a decomposition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from unbraid.core.errors import UserError
+from unbraid.targets.behaviour import kl
+from unbraid.targets.circuits import Circuit, Pieces, matching_circuit, moving_circuit, smallest_rank
+from unbraid.targets.class_panel import class_panel
+from unbraid.targets.panel import Panel
+from unbraid.targets.sites import weight_of
+from unbraid.targets.toy import Check, Toy, Trained, toys
+from unbraid.targets.transformer import Decoder, uniform_attention
+from unbraid.targets.truth import SiteTruth, Truth
+
+PREVIOUS, MATCHING, COPYING = "previous token", "matching", "copying"
+SHARE = 0.01
+"""A circuit's planted rank is the smallest that loses at most this share of what ablating the circuit loses."""
+EXAMPLES = 2048
+
+
+@dataclass(frozen=True)
+class RepeatedPairs:
+    """Sequences `[BOS] T* S M T* S` of a fixed length, in which S stands exactly twice; everything else is uniform.
+
+    Tokens 0 … n_tokens - 1 are ordinary, then come the triggers, then BOS. Without triggers of their own, S is any ordinary token.
+    """
+
+    n_tokens: int
+    length: int
+    n_triggers: int
+
+    def batch(self, step: int, size: int, generator: torch.Generator) -> Int[Tensor, "batch pos"]:
+        """Draw `size` sequences; `step` plays no part."""
+
+        def uniform(low: int, high: int, columns: int) -> Tensor:
+            return torch.randint(low, high, (size, columns), generator=generator, device=generator.device)
+
+        if self.n_triggers:
+            trigger = uniform(self.n_tokens, self.n_tokens + self.n_triggers, 1)
+            tokens = uniform(0, self.n_tokens, self.length)
+        else:
+            trigger = uniform(0, self.n_tokens, 1)
+            tokens = uniform(0, self.n_tokens - 1, self.length)
+            tokens += tokens >= trigger  # an ordinary token that is not S
+        tokens.scatter_(1, uniform(1, self.length - 2, 1), trigger)
+        tokens[:, -1:] = trigger
+        tokens[:, 0] = self.n_tokens + self.n_triggers
+        return tokens
+
+
+def place_of_pair(tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, " batch"]:
+    """Return where the first S stands; M stands behind it."""
+    return (tokens[:, :-1] == tokens[:, -1:]).int().argmax(dim=1)
+
+
+def at_place(tokens: Int[Tensor, "batch pos"], offset: int, rank: int) -> Float[Tensor, "batch pos rank"]:
+    """Return 1 at the place of the first S plus `offset`, where the pieces must be important, and NaN where the truth does not say."""
+    here = F.one_hot(place_of_pair(tokens) + offset, tokens.shape[1]).bool()
+    return torch.where(here, 1.0, torch.nan)[..., None].expand(-1, -1, rank)
+
+
+@toys.register
+class Induction(Toy):
+    """A two-layer attention-only decoder; published: 128 tokens, length 64, 1 trigger, width 16, batch 1024, 100,000 steps, decay 0.01."""
+
+    kind: Literal["induction"] = "induction"
+    n_tokens: int = Field(default=48, ge=4)
+    """Ordinary tokens; more than the width, so that they are in superposition."""
+    length: int = Field(default=16, ge=5)
+    """Positions of a sequence."""
+    n_triggers: NonNegativeInt = 0
+    """Tokens of their own that S is drawn from; 0: S is any ordinary token."""
+    d_model: PositiveInt = 16
+    """Width of the stream and of the one head."""
+    training_steps: PositiveInt = 3000
+    """Steps of AdamW."""
+    training_batch: PositiveInt = 512
+    """Sequences per step."""
+    weight_decay: NonNegativeFloat = 0.3
+    """AdamW's weight decay; it drives directions that nothing needs to zero, so that ranks are clear."""
+
+    summary: ClassVar[str] = "an induction head in two layers: previous-token, matching and copying circuits, each of a rank, always needed"
+    lesson: ClassVar[str] = (
+        "circuits that every input needs cannot be told apart by when they are needed; rank and subspace are what can be found"
+    )
+    sites: ClassVar[tuple[str, ...]] = ("blocks.*",)
+    behaviour: ClassVar[Literal["mse", "kl"]] = "kl"
+    recipe: ClassVar[Mapping[str, Any]] = {}
+
+    def build(self) -> Decoder:
+        """Return an untrained decoder whose positions reach queries and keys only."""
+        d_vocab = self.n_tokens + self.n_triggers + 1
+        return Decoder(d_vocab, self.length, self.d_model, n_layers=2, positions="sinusoidal", trimmed=True)
+
+    def data(self) -> RepeatedPairs:
+        """Return the sequences."""
+        return RepeatedPairs(self.n_tokens, self.length, self.n_triggers)
+
+    def wanted(self, inputs: Tensor) -> Tensor:
+        """Return M, the token behind the first S."""
+        return inputs.gather(1, place_of_pair(inputs)[:, None] + 1)[:, 0]
+
+    def naive(self, inputs: Tensor) -> Tensor:
+        """Return the logits of somebody who copies any token of the sequence but S: no order, no matching."""
+        counts = F.one_hot(inputs[:, 1:-1], self.n_tokens + self.n_triggers + 1).sum(1)
+        counts.scatter_(1, inputs[:, -1:], 0)
+        return (counts + 1e-6).log()
+
+    def train(self, seed: int = 0) -> Trained:
+        """Train on the last position alone, with a short warm-up and a cosine to zero.
+
+        Raises:
+            UserError: The loss at some place of the pair stays above a twentieth of the naive one.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):  # torch draws its layers' weights from the global stream
+            torch.manual_seed(seed)
+            module = self.build()
+        data, warm = self.data(), min(200, self.training_steps // 10 + 1)
+        optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.SequentialLR(
+            optimizer,
+            [
+                torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warm, total_iters=warm),
+                torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(self.training_steps - warm, 1)),
+            ],
+            [warm],
+        )
+        for step in range(self.training_steps):
+            tokens = data.batch(step, self.training_batch, generator)
+            optimizer.zero_grad()
+            F.cross_entropy(module(tokens), self.wanted(tokens)).backward()
+            optimizer.step()
+            schedule.step()
+        trained = self.measure(module)
+        unlearned = trained.unlearned(share=0.05)
+        if unlearned:
+            raise UserError(
+                f"Training {self.kind} with seed {seed} left places {[place + 1 for place in unlearned]} unlearned.",
+                "Train again with another --seed, or with more training_steps.",
+            )
+        return trained
+
+    def measure(self, module: nn.Module) -> Trained:
+        """Return the cross-entropy by the place of the first S, from 1 on, beside that of copying any token."""
+        tokens = self._examples(4 * EXAMPLES)
+        with torch.no_grad():
+            loss = F.cross_entropy(module(tokens), self.wanted(tokens), reduction="none")
+        naive = F.cross_entropy(self.naive(tokens), self.wanted(tokens), reduction="none")
+        places = [place_of_pair(tokens) == place for place in range(1, self.length - 2)]
+        return Trained(module, *(torch.stack([each[rows].mean() for rows in places]) for each in (loss, naive)))
+
+    def _examples(self, count: int = EXAMPLES) -> Tensor:
+        return self.data().batch(0, count, torch.Generator().manual_seed(1))
+
+    def circuits(self, module: nn.Module) -> tuple[Circuit, ...]:
+        """Return both layers' circuits on the data: where each looks and what it moves."""
+        decoder, tokens = _decoder(module), self._examples()
+        with torch.no_grad():
+            streams, patterns = decoder.streams(tokens), decoder.attention(tokens)
+        places = torch.as_tensor(decoder.sinusoids)
+        found: list[Circuit] = []
+        for layer, (look, move) in enumerate(((PREVIOUS, PREVIOUS), (MATCHING, COPYING))):
+            W = {name: weight_of(decoder.get_submodule(f"blocks.{layer}.{name}")) for name in "qkvo"}
+            keys, moved = streams[layer] + places, patterns[layer][:, 0] @ streams[layer]
+            queries = keys[:, -moved.shape[1] :]
+            q, k, v, o = (f"blocks.{layer}.{name}" for name in "qkvo")
+            found.append(matching_circuit((q, k), look, queries.flatten(0, 1), keys.flatten(0, 1), W["q"], W["k"]))
+            found.append(moving_circuit((v, o), move, moved.flatten(0, 1), W["v"], W["o"]))
+        return tuple(found)
+
+    def planted(self, module: nn.Module) -> list[tuple[Circuit, int]]:
+        """Return the circuits, each with the smallest rank that keeps its effect but for `SHARE`."""
+        tokens = self._examples()
+        return [
+            (circuit, smallest_rank(lambda r, c=circuit: lost(module, tokens, pieces_by_site(c, r)), len(circuit.spectrum), SHARE))
+            for circuit in self.circuits(module)
+        ]
+
+    def truth(self, module: nn.Module) -> Truth:
+        """Return the circuits' pieces; which basis they come in is nobody's business, and no module is needed without the others."""
+        sites: dict[str, SiteTruth] = {}
+        bars: dict[str, tuple[float | None, float | None]] = {}
+        for circuit, rank in self.planted(module):
+            for path, basis, (V, U) in zip(circuit.sites, circuit.read_bases, circuit.cut(rank), strict=True):
+                sites[path] = SiteTruth(
+                    V,
+                    U,
+                    "always_on",
+                    on=self._on(path, rank),
+                    needed=self._needed(path, rank),
+                    read_basis=basis,
+                    modules=(circuit.module,) * rank,
+                    any_basis=True,
+                )
+                # Where else than at the pair a position needs a circuit depends on what the others do, so the count has a wide bar.
+                bars[f"l0/{path}"] = (0.9 * rank / (1 if self._last_only(path) else self.length), rank + 1.0)
+        return Truth(sites=sites, unresolvable=(frozenset({PREVIOUS, MATCHING, COPYING}),), bars=bars)
+
+    def _last_only(self, path: str) -> bool:
+        return path in ("blocks.1.q", "blocks.1.o")
+
+    def _on(self, path: str, rank: int) -> Callable[[Tensor], Tensor]:
+        """Return the oracle's importance: on wherever the site acts."""
+        return lambda tokens: torch.ones(len(tokens), 1 if self._last_only(path) else tokens.shape[1], rank, device=tokens.device)
+
+    def _needed(self, path: str, rank: int) -> Callable[[Tensor], Tensor]:
+        """Return where a site is needed for certain: at the last S, at the first one (layer 0 moves it away), or at M."""
+        if self._last_only(path):
+            return self._on(path, rank)
+        offset = 0 if path in ("blocks.0.k", "blocks.0.v") else 1
+        return lambda tokens: at_place(tokens, offset, rank)
+
+    def checks(self, module: nn.Module) -> tuple[Check, ...]:
+        """Return whether an induction head was learned, whether it works by its attention, and whether the planted ranks carry it."""
+        decoder, tokens = _decoder(module), self._examples()
+        wanted, M = self.wanted(tokens), place_of_pair(tokens) + 1
+        rows = torch.arange(len(tokens))
+        with torch.no_grad():
+            first, second = decoder.attention(tokens)
+            clean = decoder(tokens)
+            to_itself = decoder(tokens, {0: torch.eye(self.length).expand_as(first)})
+            level = decoder(tokens, {0: uniform_attention(first)})
+            strange = decoder(torch.cat([tokens[:, :-1], unseen(tokens, self.n_tokens)[:, None]], dim=1))
+        naive = F.cross_entropy(self.naive(tokens), wanted)
+        planted = self.planted(module)
+        all_lost = lost(module, tokens, {path: pieces for c, _ in planted for path, pieces in pieces_by_site(c, 0).items()})
+        kept = lost(module, tokens, {path: pieces for c, rank in planted for path, pieces in pieces_by_site(c, rank).items()})
+        chance = 1.5 * float((tokens[:, 1:-1] == wanted[:, None]).sum(1).float().mean()) / (self.length - 3)
+        score = first[rows, 0, M, M - 1]
+        return (
+            Check("accuracy", accuracy(clean, wanted), 0.99, None, "the task is not learned"),
+            Check(
+                "loss over naive loss", float(F.cross_entropy(clean, wanted) / naive), None, 0.02, "copying any token does nearly as well"
+            ),
+            Check("previous-token score at M", float(score.mean()), 0.4, None, "layer 0 does not look one place back"),
+            Check("matching score", float(second[rows, 0, 0, M].mean()), 0.75, None, "layer 1 does not look at M"),
+            Check("accuracy, layer 0 looks at itself", accuracy(to_itself, wanted), None, chance, "M is found without its predecessor"),
+            Check("accuracy, S unseen", accuracy(strange, wanted), None, chance, "M is found without a match"),
+            # For reading: places near S see it in an average too, and the nearest sees most of it.
+            Check("accuracy, layer 0 looks everywhere", accuracy(level, wanted)),
+            Check("share lost by the planted ranks together", kept / all_lost, None, 0.05, "the planted pieces do not carry the task"),
+        )
+
+    def panel(self, module: nn.Module) -> Panel:
+        """Return the cross-entropy by the place of the pair, and by how many other tokens stand twice, which could be taken for S."""
+        names = [f"S at {place}" for place in range(1, self.length - 2)]
+        return class_panel(
+            self, module, lambda x: place_of_pair(x) - 1, names, word="place", distractors=repeats, distractor_word="other repeated tokens"
+        )
+
+
+def repeats(tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, " batch"]:
+    """Return how many positions between BOS and the last S hold a token that stood before."""
+    inner = tokens[:, 1:-1]
+    return (inner[:, :, None] == inner[:, None, :]).tril(-1).any(-1).sum(1)
+
+
+def unseen(tokens: Int[Tensor, "batch pos"], n_tokens: int) -> Int[Tensor, " batch"]:
+    """Return an ordinary token that stands nowhere in each sequence, or stands there least."""
+    return F.one_hot(tokens.clamp(max=n_tokens), n_tokens + 1).sum(1)[:, :n_tokens].argmin(1)
+
+
+def accuracy(logits: Float[Tensor, "batch d_out"], wanted: Int[Tensor, " batch"]) -> float:
+    """Return the share of right answers."""
+    return float((logits.argmax(-1) == wanted).float().mean())
+
+
+def pieces_by_site(circuit: Circuit, rank: int) -> dict[str, Pieces]:
+    """Return both sites' pieces of a circuit that is cut to a rank."""
+    return dict(zip(circuit.sites, circuit.cut(rank), strict=True))
+
+
+def lost(module: nn.Module, tokens: Tensor, pieces: Mapping[str, Pieces]) -> float:
+    """Return the KL divergence, in nats, from the model's answers to those with some sites replaced by the sum of their pieces."""
+    weights = {f"{path}.weight": (V @ U).T for path, (V, U) in pieces.items()}
+    with torch.no_grad():
+        return float(kl(module(tokens), functional_call(module, weights, (tokens,))).mean())
+
+
+def _decoder(module: nn.Module) -> Decoder:
+    if not isinstance(module, Decoder):
+        raise UserError(f"The model is a {type(module).__name__}.", "Give the model that the toy's build() or load() returns.")
+    return module

@@ -1,0 +1,27 @@
+"""Residual MLP with two layers: features computed across layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from unbraid.targets.residual_mlp import ResidualMLP
+from unbraid.targets.toy import toys
+
+
+@toys.register
+class ResidualMLP2(ResidualMLP):
+    """40 features, 16 neurons in each of two layers, a stream of width 400."""
+
+    kind: Literal["residual-mlp-2"] = "residual-mlp-2"
+    n_features: int = 40
+    d_model: int = 400
+    d_mlp: int = 16
+    n_layers: int = 2
+
+    summary: ClassVar[str] = (
+        "40 sparse features, each computed by both layers of 16 neurons: 40 reading pieces and one full writing map per layer"
+    )
+    lesson: ClassVar[str] = "one mechanism can be spread over layers; its pieces belong together although no single matrix holds it"
+    sites: ClassVar[tuple[str, ...]] = ("blocks.*.mlp_*",)
+    identity_error_bar: ClassVar[int] = 8
