@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.models import mlp
+from unbraid.components.scorecard import Judged
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.result import Decomposition
 from unbraid.decompose.scorecard import Scorecard
@@ -49,7 +50,7 @@ def untold() -> tuple[Decomposition, Scorecard]:
 def folder(run: tuple[Decomposition, Scorecard], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the toy's report."""
     path = tmp_path_factory.mktemp("run")
-    write_report(path, *run)
+    write_report(path, run[0], Judged(run[1]))
     return path
 
 
@@ -57,7 +58,7 @@ def folder(run: tuple[Decomposition, Scorecard], tmp_path_factory: pytest.TempPa
 def untold_folder(untold: tuple[Decomposition, Scorecard], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the report of the hostile target."""
     path = tmp_path_factory.mktemp("untold")
-    write_report(path, *untold)
+    write_report(path, untold[0], Judged(untold[1]))
     return path
 
 

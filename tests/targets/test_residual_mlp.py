@@ -68,7 +68,9 @@ def test_one_positive_feature_is_read_by_its_own_piece_alone_in_every_block() ->
     for layer, arriving in enumerate(arrivals(module, n_features=6, n_layers=3)):
         site = sites[f"blocks.{layer}.mlp_in"]
         torch.testing.assert_close(arriving.T @ site.V, torch.eye(6), rtol=0, atol=1e-4)
-        torch.testing.assert_close(site.V @ site.U, weight_of(module.get_submodule(f"blocks.{layer}.mlp_in")).detach(), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            site.V @ site.U, weight_of(module.get_submodule(f"blocks.{layer}.mlp_in")).detach(), rtol=1e-3, atol=1e-4
+        )
 
 
 def test_the_pieces_of_a_feature_in_all_blocks_are_one_module_and_all_writing_is_another() -> None:

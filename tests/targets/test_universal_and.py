@@ -15,14 +15,15 @@ def toy(**knobs: object) -> Toy:
 
 def one_neuron_per_pair(small: Toy) -> MLP:
     """The solution that is claimed: `ReLU(x_i + x_j - 1)` for each pair."""
-    pairs = torch.combinations(torch.arange(4))
-    module = MLP((4, len(pairs), len(pairs)), bias=True)
+    n = small.both.shape[1]
+    pairs = torch.combinations(torch.arange(n))
+    module = MLP((n, len(pairs), len(pairs)), bias=True)
     with torch.no_grad():
-        module.get_parameter("linear1.weight").copy_(torch.nn.functional.one_hot(pairs, 4).sum(1).float())
+        module.get_parameter("linear1.weight").copy_(torch.nn.functional.one_hot(pairs, n).sum(1).float())
         module.get_parameter("linear1.bias").fill_(-1.0)
         module.get_parameter("linear2.weight").copy_(torch.eye(len(pairs)))
         module.get_parameter("linear2.bias").zero_()
-    x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4)
+    x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * n)
     torch.testing.assert_close(module(x), small.wanted(x))
     return module.requires_grad_(False)
 
@@ -40,12 +41,12 @@ def test_participation_counts_who_takes_part() -> None:
 
 
 def test_sparse_solution_fails_the_checks_that_ask_for_a_dense_one() -> None:
-    small = toy(n_features=4, neurons=6)
+    small = toy(n_features=6, neurons=15)
     module = one_neuron_per_pair(small)
-    torch.testing.assert_close(small.and_parts(module), torch.eye(6))
-    right, explained, per_output, per_neuron = small.checks(module)
+    torch.testing.assert_close(small.and_parts(module), torch.eye(15))
+    right, single, per_output, per_neuron = small.checks(module)
     assert right.passed
-    assert explained.passed
+    assert single.passed
     assert per_output.value == pytest.approx(1.0)
     assert not per_output.passed
     assert not per_neuron.passed

@@ -16,8 +16,8 @@ from unbraid.cli.progress import busy
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from unbraid.components.scorecard import Judged
     from unbraid.decompose.result import Decomposition
-    from unbraid.decompose.scorecard import Scorecard
 
 
 def with_plugins(command: str, folder: Path, plugins: Sequence[Path] | None) -> str:
@@ -35,13 +35,14 @@ def show_outcome(result: Decomposition, folder: Path, report: bool, as_json: boo
         as_json: Print one JSON object.
         again: The command that measures again, named on the last line.
     """
-    from unbraid.components.scorecard import scorecard
+    from unbraid.components.scorecard import judge
 
     try:
         with busy("Measuring the scorecard …"):
-            card = scorecard(result)
+            judged = judge(result)
+            card = judged.scorecard
         with busy("Writing the report …" if report else "Writing the scorecard …"):
-            page = _write(result, folder, card, report)
+            page = _write(result, folder, judged, report)
     except KeyboardInterrupt:
         typer.echo(f"Interrupted while measuring; the run is whole. Measure it with: {again}", err=True)
         raise typer.Exit(130) from None
@@ -64,14 +65,14 @@ def _console(width: int) -> Console:
     return Console() if Console().is_terminal or "COLUMNS" in os.environ else Console(width=width)
 
 
-def _write(result: Decomposition, folder: Path, card: Scorecard, report: bool) -> Path | None:
+def _write(result: Decomposition, folder: Path, judged: Judged, report: bool) -> Path | None:
     """Write the report, which brings the scorecard, or the scorecard alone."""
     from unbraid.core.storage import disk_errors, write_json
 
     with disk_errors(folder, "The decomposition itself is whole."):
         if not report:
-            write_json(folder / "scorecard.json", card.tree())
+            write_json(folder / "scorecard.json", judged.scorecard.tree())
             return None
         from unbraid.report.write import write_report
 
-        return write_report(folder, result, card)
+        return write_report(folder, result, judged)

@@ -89,7 +89,8 @@ def show_target(
     card = facts(toy)
     if out is not None:
         if card["panel"] is None:
-            raise UserError(f"The target {name!r} has no panel to write: its weights are {card['weights']}.", "Leave --out away.")
+            why = "its weights are missing" if card["weights"] == "missing" else "it declares none"
+            raise UserError(f"The target {name!r} has no panel to write: {why}.", "Leave --out away.")
         from unbraid.report.panel import write_panel
 
         card["files"] = [str(path) for path in write_panel(out, card)]

@@ -16,7 +16,7 @@ from unbraid.decompose.recovery import piece_cosines
 from unbraid.targets.truth import SiteTruth, Truth
 
 MATCHED = 0.95
-FACTORS_TOLERANCE = 0.05  # what is shorter than this share of a group's longest direction adds no direction of its own
+FACTORS_TOLERANCE = 0.05  # directions with less than this share of the greatest one's size count neither as found nor as planted
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]
 """Site → V [d_in, C] and U [C, d_out]."""
@@ -80,7 +80,7 @@ def subspace_overlap(found: Float[Tensor, "d n"], planted: Float[Tensor, "d m"],
 
     The rank is the larger of the two: divided by the planted rank alone, a group that spans everything would score 1.
     """
-    P, Q = span(found, tolerance), span(planted)
+    P, Q = span(found, tolerance), span(planted, tolerance)
     rank = max(P.shape[1], Q.shape[1])
     return 0.0 if rank == 0 else float((P.T @ Q).square().sum() / rank)
 
@@ -103,10 +103,14 @@ def match_subspaces(factors: Factors, members: Mapping[str, Mapping[str, tuple[i
             own = torch.tensor([index for index, name in enumerate(names) if name == module])
             chosen = torch.tensor(members.get(module, {}).get(path, ()), dtype=torch.long)
             basis = torch.eye(V.shape[0]) if site.read_basis is None else site.read_basis
-            size = (V[:, chosen].norm(dim=0) * U[chosen].norm(dim=1)).clamp(min=1e-12)
-            read = torch.nn.functional.normalize(basis.T @ V[:, chosen], dim=0) * size
-            write = torch.nn.functional.normalize(U[chosen], dim=1).T * size
-            found.append(
-                SubspaceMatch(path, module, subspace_overlap(read, basis.T @ site.V[:, own]), subspace_overlap(write, site.U[own].T))
-            )
+            read, write = _sides(V[:, chosen], U[chosen], basis)
+            planted_read, planted_write = _sides(site.V[:, own], site.U[own], basis)
+            found.append(SubspaceMatch(path, module, subspace_overlap(read, planted_read), subspace_overlap(write, planted_write)))
     return tuple(found)
+
+
+def _sides(V: Tensor, U: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the read directions, where data lets them be read, and the write directions of pieces, all as long as the whole piece."""
+    read = basis.T @ V
+    size = read.norm(dim=0) * U.norm(dim=1)
+    return torch.nn.functional.normalize(read, dim=0) * size, torch.nn.functional.normalize(U, dim=1).T * size

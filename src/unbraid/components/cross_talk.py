@@ -109,9 +109,10 @@ def input_side(
     groups: Sequence[Group],
     columns: Mapping[int, tuple[int, ...]],
     inputs: Tensor,
+    examples: Mapping[int, Tensor],
     generator: torch.Generator,
 ) -> Float[Tensor, "groups modules"]:
-    """Return T[k, l]: of all that changes when the inputs of module l are another example's, the share that changes in group k.
+    """Return T[k, l]: of all that changes when the inputs of module l become those of an example that needs it, the share in group k.
 
     What a group adds to the output is the output less the output without it; its change is squared and averaged. Every column sums to 1.
 
@@ -120,14 +121,15 @@ def input_side(
         groups: Their rows, k.
         columns: Module → the input features that it reads, l.
         inputs: Fresh inputs, as they come.
+        examples: Module → inputs that need it.
         generator: Draws which example's features are put in.
     """
     clean = model.clean(inputs)
     resampled: list[Clean] = []
-    for features in columns.values():
-        order = torch.randperm(len(inputs), generator=generator)
+    for module, features in columns.items():
+        source = examples[module]
         changed = inputs.clone()
-        changed[:, list(features)] = inputs[order][:, list(features)]
+        changed[:, list(features)] = source[torch.randint(len(source), (len(inputs),), generator=generator)][:, list(features)]
         resampled.append(model.clean(changed))
     T = torch.zeros(len(groups), len(columns))
     for k, group in enumerate(groups):

@@ -189,7 +189,7 @@ def _ablated(
     listening = None
     if reads and groups:
         inputs = probes.mixed[: max(32, INPUT_ROWS // len(reads))]
-        T = input_side(model, groups, reads, inputs, streams["module-inputs"])
+        T = input_side(model, groups, reads, inputs, probes.inputs, streams["module-inputs"])
         listening = cross_talk(T.cpu(), names, [probes.names[module] for module in reads])
     background: dict[str, tuple[int, ...]] = {}
     for (path, index), module in zip(found.where, found.planted.tolist(), strict=True):

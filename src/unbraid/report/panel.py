@@ -18,6 +18,10 @@ CAPTION = (
     "how much is on at once. Lower right: how far the effects of two features fail to add up. A loss that is only a little below the naive one, "
     "a response that vanishes in company, or a mechanism that works only by cross-terms is a toy that looks right for the wrong reason."
 )
+CLASSES = (
+    "Model in blue, the naive answer in grey, the planted mechanism's own in orange: the loss on each class of inputs and, where it is measured, "
+    "against how much competes. A class with the naive loss has not been learned, whatever the mean says."
+)
 
 
 def write_panel(folder: Path, card: Mapping[str, Any]) -> list[Path]:
@@ -54,8 +58,9 @@ def panel_page(card: Mapping[str, Any], svg: Mapping[str, str]) -> Page:
     words = "no checks declared" if not checks else "real" if not failed else f"{len(failed)} of {len(checks)} checks fail"
     panel = card["panel"]
     title = f"What would a sceptic ask of {card['name']}?"
-    alt = "Loss by feature, responses, loss by crowding and cross-terms, beside the naive and the oracle's answers."
-    figure = Figure("panel", title, CAPTION, alt, svg)
+    crossed = panel["cross_terms"] is not None
+    shown = "Loss by feature, responses, loss by crowding and cross-terms" if crossed else f"Loss by {panel['word']}"
+    figure = Figure("panel", title, CAPTION if crossed else CLASSES, f"{shown}, beside the naive and the oracle's answers.", svg)
     notes = Text(tuple(panel["notes"]), points=True)
     first: tuple[Block, ...] = (figure, notes)
     sections = [Section("panel", "The sceptic's panel", first)]

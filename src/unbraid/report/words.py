@@ -40,6 +40,24 @@ FIGURES = {
         "A strong diagonal and nothing else means that each piece was found once, unsplit and unmerged.",
         "Matrix of cosines between planted pieces and alive subcomponents for each site.",
     ),
+    "modules": FigureText(
+        "Are the groups the planted modules?",
+        "Subcomponents are grouped by which inputs need them together. Rows are planted modules, columns the groups that fit them best; colour is "
+        "the share of the module's weight that lies in the group. A diagonal means that each module was found whole and by itself.",
+        "Aligned matrix of planted modules and recovered groups.",
+    ),
+    "cross_talk": FigureText(
+        "Does ablating one group leave the other modules alone?",
+        "Left: a group is ablated, and the loss grows where its module is asked, or elsewhere. Right: the inputs of one module are "
+        "resampled, and groups change that should not listen. What is off the diagonal is cross-talk.",
+        "Cross-talk matrices of groups and planted modules, from the output and from the input side.",
+    ),
+    "calibration": FigureText(
+        "Do as many groups fire as modules are needed?",
+        "Groups that fire on an input against planted modules that the input needs. Dots on the line mean that groups are switched on and "
+        "off as the modules are.",
+        "Number of active groups against the number of planted modules that are needed.",
+    ),
     "spectrum": FigureText(
         "How many subcomponents are in use?",
         "Mean importance of every subcomponent on fresh data, most used first. A cliff means that the count is a finding and not a choice "
@@ -75,5 +93,7 @@ GLOSSARY = (
     ("null", "The same measurement on something that found nothing: the untrained start, importances shuffled over inputs, or all zero."),
     ("bar", "What a value must meet to pass; where its numbers come from stands below it in the table."),
     ("MMCS, ML2R", "Mean best cosine of the planted directions with recovered ones, and the ratio of their lengths there."),
+    ("module", "Subcomponents of one or several sites that belong together; planted in some toys, and found as groups that inputs need together."),
+    ("ARI", "Adjusted Rand index: how far found groups agree with planted modules; 1 is the same, 0 is chance."),
     ("identity error", "How many entries keep the importances on one-hot probes from being a permuted identity."),
 )

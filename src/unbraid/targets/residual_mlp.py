@@ -8,6 +8,7 @@ embedded in; its piece reads that direction. The pieces of one feature, over all
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -82,6 +83,8 @@ class ResidualMLP(Toy):
     training_steps: ClassVar[int] = 1000
     training_batch: ClassVar[int] = 2048
     identity_error_bar: ClassVar[int] = 2
+    published: ClassVar[Mapping[str, int]] = {}
+    """The knobs of the published size, where the default is smaller."""
 
     def build(self) -> nn.Module:
         """Return an untrained model of the right shape."""

@@ -136,7 +136,7 @@ def level_set(response: Response, furthest: float, per_quadrant: int = 13, share
     """Return the level set at a share of what the weakest half axis reaches within `furthest`, in units of the axes' radii.
 
     Raises:
-        UserError: See `in_axis_units`.
+        UserError: See `half_axis_threshold` and `in_axis_units`.
     """
     angles = quadrant_angles(per_quadrant)
     threshold = half_axis_threshold(response, furthest, share)
@@ -144,11 +144,18 @@ def level_set(response: Response, furthest: float, per_quadrant: int = 13, share
 
 
 def half_axis_threshold(response: Response, furthest: float, share: float = 0.5, grid: int = 40) -> float:
-    """Return a share of the largest response that every one of the four half axes reaches within `furthest`."""
+    """Return a share of the largest response that every one of the four half axes reaches within `furthest`.
+
+    Raises:
+        UserError: There is no response along one of them.
+    """
     radii = torch.linspace(0.0, furthest, grid + 1, dtype=torch.float64)[1:]
     turns = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
     values = response((turns[:, None] * radii[None, :, None]).reshape(-1, 2)).view(4, grid)
-    return share * float(values.max(dim=1).values.min())
+    reached = float(values.max(dim=1).values.min())
+    if not reached > 0:
+        raise UserError("There is no response along one of the half axes.", "Look further out, or at another plane.")
+    return share * reached
 
 
 def bootstrap_median(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> Estimate:

@@ -42,7 +42,7 @@ class Denoiser(Toy):
     """Tied random weights that clean two-hot inputs, with two scalars fitted."""
 
     kind: Literal["denoiser"] = "denoiser"
-    n_features: PositiveInt = 256
+    n_features: PositiveInt = 128
     """Number of features."""
     neurons: PositiveInt = 64
     """Number of neurons."""
@@ -54,7 +54,7 @@ class Denoiser(Toy):
     """Standard deviation of the noise on every feature."""
 
     summary: ClassVar[str] = (
-        "256 features in 64 neurons with tied random weights, cleaned of noise: one rank-one piece per feature in each layer"
+        "128 features in 64 neurons with tied random weights, cleaned of noise: a reading piece per feature, a writing piece per neuron"
     )
     lesson: ClassVar[str] = "error correction makes a response break out along features first: a level set squarer than an ellipse"
     sites: ClassVar[tuple[str, ...]] = ("read", "write")
@@ -62,11 +62,11 @@ class Denoiser(Toy):
     examples: ClassVar[int] = 512
     recipe: ClassVar[Mapping[str, Any]] = {
         "steps": 3000,
-        "batch_size": 512,
-        "components": {"read": 240, "write": 100},
+        "batch_size": 1024,
+        "components": {"read": 180, "write": 100},
         "importance": {"kind": "layerwise-mlp", "hidden": 96},
         "prune": {"at": 0.7, "below": 0.05},
-        "losses": {"stochastic": {"routing": "subset"}, "minimality": {"coefficient": 1e-4}},
+        "losses": {"stochastic": {"routing": "subset"}, "minimality": {"coefficient": 5e-5}},
         "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
     }
 
