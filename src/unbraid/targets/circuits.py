@@ -103,6 +103,17 @@ def roots(rows: Float[Tensor, "n d"], smallest: float = 1e-6) -> tuple[Float[Ten
     return (vectors * root @ vectors.T).float(), (vectors * inverse @ vectors.T).float()
 
 
+def readers(directions: Float[Tensor, "d n"], rows: Float[Tensor, "m d"]) -> Float[Tensor, "d n"]:
+    """Return how to read the amplitude of each direction: exactly, blind to the other ones, and least disturbed by what else the rows hold.
+
+    Those are the best linear unbiased estimates, `C⁻¹ B (Bᵀ C⁻¹ B)⁻¹`. C is the rows' second moment, with a little added everywhere, so that
+    directions that hardly occur are not read strongly.
+    """
+    C = rows.T @ rows / len(rows)
+    weighted = torch.linalg.solve(C + 1e-4 * C.diagonal().mean() * torch.eye(len(C)), directions)
+    return weighted @ torch.linalg.inv(directions.T @ weighted)
+
+
 def smallest_rank(lost: Callable[[int], float], most: int, share: float) -> int:
     """Return the smallest rank that loses at most `share` of what rank 0 loses; `most` if none does."""
     limit = share * lost(0)

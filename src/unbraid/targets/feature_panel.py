@@ -87,8 +87,6 @@ def feature_panel(
     per_input = torch.stack(asked.losses(batches))
     per_unit = per_input / count.clamp(min=1)
     total = per_input / count.float().mean()  # its mean is all the loss over all the units that are on
-    by_loss = loss.argsort()
-    labels = {int(by_loss[(len(columns) - 1) // 2]): "typical"} | ({int(by_loss[-1]): "worst"} if len(columns) > 1 else {})
     chosen, cross, wanted_cross = _cross_terms(asked, values)
     notes = [
         f"Losses by {active_word} are per unit that is on, on {len(batches):,} inputs from the data; those with nothing on are undivided."
@@ -104,7 +102,7 @@ def feature_panel(
         naive_per_feature=naive,
         oracle_per_feature=oracle,
         on_data=mean_losses(total[0], total[1], total[2]),
-        responses=tuple(_response(asked, i, label, values, batches, count) for i, label in labels.items()),
+        responses=tuple(_response(asked, i, label, values, batches, count) for i, label in _shown(loss).items()),
         count_word=active_word,
         loss_by_active=losses_by_count(per_unit[0], per_unit[1], per_unit[2], count.float()),
         cross_features=tuple(chosen),
@@ -112,6 +110,12 @@ def feature_panel(
         wanted_cross_terms=wanted_cross,
         notes=tuple(notes),
     )
+
+
+def _shown(loss: Float[Tensor, " features"]) -> dict[int, str]:
+    """Return the features whose responses are followed: the one of median loss and the worst."""
+    order: list[int] = loss.argsort().tolist()
+    return {order[(len(order) - 1) // 2]: "typical"} | ({order[-1]: "worst"} if len(order) > 1 else {})
 
 
 def _drawn(data: Data) -> Float[Tensor, "inputs n_inputs"]:

@@ -20,22 +20,25 @@ def waves(p: int) -> Float[Tensor, "frequencies p 2"]:
     return torch.stack([angle.cos(), angle.sin()], dim=-1).mul(math.sqrt(2 / p)).float()
 
 
-def variance_shares(values: Float[Tensor, "p p n"]) -> Float[Tensor, "frequencies n"]:
-    """Return how much of the variance of each column over all pairs (a, b) each frequency explains.
+def coefficients(values: Float[Tensor, "p p n"]) -> Float[Tensor, "frequencies 8 n"]:
+    """Return each column's coefficients over all pairs (a, b), frequency by frequency.
 
-    A frequency spans eight functions: cosine and sine of a and of b, and their four products; those of two frequencies are orthogonal.
+    A frequency has eight functions of length 1: cosine and sine of a, those of b, and the four products; all are orthogonal.
     """
     p = values.shape[0]
     centred = values - values.mean(dim=(0, 1))
-    basis = waves(p)
-    level = torch.full((p,), 1 / math.sqrt(p))
-    # Coefficients on (wave of a) x (constant), (constant) x (wave of b), and (wave of a) x (wave of b).
+    basis, level = waves(p), torch.full((p,), 1 / math.sqrt(p))
     of_a = torch.einsum("kaw,b,abn->kwn", basis, level, centred)
     of_b = torch.einsum("a,kbw,abn->kwn", level, basis, centred)
     half = torch.einsum("kbw,abn->kawn", basis, centred)
-    both = torch.einsum("kav,kawn->kvwn", basis, half)
-    power = of_a.square().sum(1) + of_b.square().sum(1) + both.square().sum(dim=(1, 2))
-    return power / centred.square().sum(dim=(0, 1)).clamp(min=1e-20)
+    both = torch.einsum("kav,kawn->kvwn", basis, half).flatten(1, 2)
+    return torch.cat([of_a, of_b, both], dim=1)
+
+
+def variance_shares(values: Float[Tensor, "p p n"]) -> Float[Tensor, "frequencies n"]:
+    """Return how much of the variance of each column over all pairs (a, b) each frequency explains."""
+    total = (values - values.mean(dim=(0, 1))).square().sum(dim=(0, 1))
+    return coefficients(values).square().sum(dim=1) / total.clamp(min=1e-20)
 
 
 def embedding_shares(embedding: Float[Tensor, "p d"]) -> Float[Tensor, " frequencies"]:

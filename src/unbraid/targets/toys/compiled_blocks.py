@@ -52,12 +52,13 @@ class CompiledBlocks(Toy):
     lesson: ClassVar[str] = "modules are in what the parts do, not in the graph of the weights: a rotation hides them from the graph only"
     sites: ClassVar[tuple[str, ...]] = ("mlp_in", "mlp_out")
     recipe: ClassVar[Mapping[str, Any]] = {
-        "steps": 4000,
+        "steps": 3000,
+        "starts": {"count": 3, "until": 0.4},
         "batch_size": 1024,
         "components": 128,
         "importance": {"kind": "layerwise-mlp", "hidden": 192},
         "prune": {"at": 0.7, "below": 0.05},
-        "losses": {"stochastic": {"routing": "subset"}, "minimality": {"coefficient": 3e-5}},
+        "losses": {"stochastic": {"routing": "subset"}, "minimality": {"coefficient": 4e-5}},
         "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
     }
 

@@ -1,9 +1,9 @@
 """A one-layer transformer that adds modulo a prime, by waves of a few frequencies (Nanda et al. 2023, "Progress Measures for Grokking").
 
 The model turns both numbers into waves, its neurons make products of them, and the logits are waves of the sum. The planted modules are
-the key frequencies: every neuron that follows one frequency, with what it reads and what it writes. All of them make the logits of every
-input, so nothing that asks when parts are needed can tell them apart. The frequencies, the neurons' labels and the ranks are found by
-Fourier analysis of the trained model (`fourier.py`) and by what its logits lose, never from a decomposition.
+the key frequencies: the subspace of the stream in which the neurons read waves of one frequency, and the one in which they write those
+waves of the sum. What is the same for all inputs is a module of its own, the level. All of them make the logits of every input, so nothing
+that asks when parts are needed can tell them apart. They are found by Fourier analysis of the trained model, never from a decomposition.
 
 The behaviour is the logits, not the probabilities. These are so far from even that most inputs would keep theirs without any single
 frequency, though not without two; which ones an input needs would not be decided.
@@ -24,9 +24,9 @@ from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
 from unbraid.targets.behaviour import kl, mse
-from unbraid.targets.circuits import Pieces, roots, smallest_rank
+from unbraid.targets.circuits import Pieces, readers, roots
 from unbraid.targets.class_panel import class_panel
-from unbraid.targets.fourier import embedding_shares, of_sum, variance_shares
+from unbraid.targets.fourier import coefficients, embedding_shares, of_sum, variance_shares, waves
 from unbraid.targets.panel import Panel
 from unbraid.targets.sites import weight_of
 from unbraid.targets.toy import Check, Toy, Trained, toys
@@ -37,9 +37,9 @@ CLEAN = 0.85
 """A neuron belongs to a frequency that explains this share of its variance (as in the source); others belong to none."""
 KEY = 0.02
 """A key frequency's neurons have at least this share of all neurons' variance."""
-SHARE = 0.01
-"""A piece is planted unless its module loses at most this share of its effect without it."""
-MIXED = "no frequency"
+CLEAR = 0.1
+"""A direction of the stream carries a frequency if its waves are at least this share of the strongest direction's."""
+LEVEL = "level"
 READ, WRITE = "blocks.0.mlp_in", "blocks.0.mlp_out"
 
 
@@ -167,41 +167,45 @@ class ModularAddition(Toy):
         key = [k for k in labels.unique().tolist() if k and float(power[labels == k].sum() / power.sum()) >= KEY]
         return torch.where(torch.isin(labels, torch.tensor(key)), labels, 0), key
 
-    def planted(self, module: nn.Module) -> dict[str, dict[str, Pieces]]:
-        """Return for each site the pieces of every module, at the smallest rank that keeps the module's effect but for `SHARE`."""
-        pairs = self.data().all()
-        labels, key = self.labels(module)
-        read, active = mlp_values(module, pairs)
-        clean = answers(module, pairs)
-        planted: dict[str, dict[str, Pieces]] = {READ: {}, WRITE: {}}
-        for site, inputs in ((READ, read), (WRITE, active)):
-            W = weight_of(module.get_submodule(site))
-            for k in [*key, 0]:
-                part = W * (labels == k) if site == READ else W * (labels == k)[:, None]
-                cut = best_pieces(inputs, part)
-                rest = W - part
+    def planted(self, module: nn.Module) -> dict[str, tuple[Pieces, tuple[str, ...]]]:
+        """Return for each site its pieces and the module of each: what is read, and what is written, at each key frequency."""
+        _, key = self.labels(module)
+        return {READ: self._read_pieces(module, key), WRITE: self._write_pieces(module, key)}
 
-                def lost(rank: int, site: str = site, rest: Tensor = rest, cut: Callable[[int], Pieces] = cut) -> float:
-                    V, U = cut(rank)
-                    return float(mse(clean, answers(module, pairs, {site: rest + V @ U})).mean())
+    def _read_pieces(self, module: nn.Module, key: list[int]) -> tuple[Pieces, tuple[str, ...]]:
+        """Read the stream's mean, and at each frequency the directions in which it has waves of a and b; write what they make of the neurons."""
+        stream, _ = mlp_values(module, self.data().all())
+        found = coefficients(self._by_pair(stream))
+        directions, names = [stream.mean(0)[:, None]], [LEVEL]
+        for k in key:
+            _, sizes, rows = torch.linalg.svd(found[k - 1], full_matrices=False)
+            directions.append(rows[sizes >= CLEAR * sizes[0]].T)
+            names += [name_of(k)] * directions[-1].shape[1]
+        basis = torch.cat(directions, dim=1)
+        return (readers(basis, stream), basis.T @ weight_of(module.get_submodule(READ))), tuple(names)
 
-                if bool((labels == k).any()):
-                    planted[site][name_of(k)] = cut(smallest_rank(lost, min(part.shape), SHARE))
-        return planted
+    def _write_pieces(self, module: nn.Module, key: list[int]) -> tuple[Pieces, tuple[str, ...]]:
+        """Write the mean, and at each frequency the two directions that go with the sine and cosine of the answer; read what makes them."""
+        _, active = mlp_values(module, self.data().all())
+        M, mean = weight_of(module.get_submodule(WRITE)), active.mean(0)
+        seen = weight_of(module.get_submodule("unembed")) @ torch.cat([waves(self.p)[k - 1] for k in key], dim=1)  # [d_model, 2 per key]
+        root, _ = roots((active - mean) @ M)
+        moment = root @ root
+        written = torch.linalg.solve(seen.T @ moment @ seen, seen.T @ moment)  # what the stream gets at each amplitude that is seen
+        level = readers(mean[:, None], active)
+        changes = M - level @ (mean @ M)[None]
+        V, U = torch.cat([level, changes @ seen], dim=1), torch.cat([(mean @ M)[None], written])
+        return (V, U), (LEVEL, *(name_of(k) for k in key for _ in range(2)))
 
     def truth(self, module: nn.Module) -> Truth:
-        """Return the pieces of each frequency in both matrices, in any basis; neurons of no frequency have pieces, but no claim is made."""
+        """Return the pieces of each frequency in both matrices; within a frequency any basis will do."""
         sites: dict[str, SiteTruth] = {}
-        read, active = mlp_values(module, self.data().all())
-        for site, modules in self.planted(module).items():
-            names = tuple(name for name, (_, U) in modules.items() for _ in range(len(U)))
-            V = torch.cat([V for V, _ in modules.values()], dim=1)
-            U = torch.cat([U for _, U in modules.values()])
-            on = everywhere(torch.ones(len(names)))
-            basis = roots(read if site == READ else active)[0]
+        stream, active = mlp_values(module, self.data().all())
+        for site, ((V, U), names) in self.planted(module).items():
+            basis, _ = roots(stream if site == READ else active)
+            on = everywhere(len(names))
             sites[site] = SiteTruth(V, U, "always_on", on=on, needed=on, read_basis=basis, modules=names, any_basis=True)
-        names = frozenset(name for site in sites.values() for name in site.modules)
-        return Truth(sites=sites, unresolvable=(names,))
+        return Truth(sites=sites, unresolvable=(frozenset(sites[READ].modules),))
 
     def checks(self, module: nn.Module) -> tuple[Check, ...]:
         """Return whether it generalises, whether the key frequencies carry the answers, and whether every input needs each of them."""
@@ -211,8 +215,12 @@ class ModularAddition(Toy):
         waves = of_sum(logits - logits.mean(dim=(0, 1)), key)
         losses = [self._losses(module, labels == k) for k in key]
         needed, noticed = (min(float((loss[of] >= least).float().mean()) for loss in losses) for of, least in ((0, 0.01), (1, 0.1)))
-        _, h = mlp_values(module, pairs)
-        power = h.var(dim=0)
+        power = mlp_values(module, pairs)[1].var(dim=0)
+        clean = logits.flatten(0, 1)
+        planted = {site: V @ U for site, ((V, U), _) in self.planted(module).items()}
+        kept, lost = (
+            float(mse(clean, answers(module, pairs, {site: share * M for site, M in planted.items()})).mean()) for share in (1.0, 0.0)
+        )
         embedded = embedding_shares(module.get_parameter("embed.weight")[: self.p])
         return (
             Check("accuracy on held-out pairs", self._accuracy(answers(module, held_out), held_out), 0.99, None, "learned by heart"),
@@ -230,6 +238,7 @@ class ModularAddition(Toy):
             ),
             Check("share of the embedding at key frequencies", float(embedded[torch.tensor(key) - 1].sum()), 0.7, None, "mixed embedding"),
             Check("inputs whose logits need the least needed frequency", needed, 0.95, None, "a frequency is not used on every input"),
+            Check("share of the logits lost by the planted pieces", kept / lost, None, 0.05, "the planted pieces do not carry the logits"),
             # For reading: the frequencies back each other up, so that the probabilities move by 0.1 nats on few inputs.
             Check("inputs whose answer needs the least needed frequency", noticed),
         )
@@ -247,24 +256,13 @@ class ModularAddition(Toy):
 
 
 def name_of(frequency: int) -> str:
-    """Return a module's name; 0 stands for neurons of no frequency."""
-    return f"frequency {frequency}" if frequency else MIXED
+    """Return a module's name."""
+    return f"frequency {frequency}"
 
 
-def everywhere(row: Float[Tensor, " pieces"]) -> Callable[[Tensor], Float[Tensor, "batch 1 pieces"]]:
-    """Return an importance that is the same on every input, at the one position that the trimmed layer computes."""
-    return lambda inputs: row.to(inputs.device).expand(len(inputs), 1, -1)
-
-
-def best_pieces(inputs: Float[Tensor, "n d_in"], M: Float[Tensor, "d_in d_out"]) -> Callable[[int], Pieces]:
-    """Return, for each rank, the pieces that do best on the inputs what a matrix does, in mean squared error."""
-    root, inverse = roots(inputs)
-    left, _, _ = torch.linalg.svd(root @ M, full_matrices=False)
-
-    def cut(rank: int) -> Pieces:
-        return inverse @ left[:, :rank], left[:, :rank].T @ root @ M
-
-    return cut
+def everywhere(rank: int) -> Callable[[Tensor], Float[Tensor, "batch 1 pieces"]]:
+    """Return an importance of 1 on every input, at the one position that the trimmed layer computes."""
+    return lambda inputs: torch.ones(len(inputs), 1, rank, device=inputs.device)
 
 
 def answers(module: nn.Module, pairs: Int[Tensor, "batch 3"], sites: Mapping[str, Tensor] | None = None) -> Float[Tensor, "batch p"]:

@@ -143,6 +143,8 @@ class SharedParity(Toy):
         optimizer = torch.optim.Adam(module.parameters(), lr=3e-3)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.training_steps)
         data = self.data()
+        # Without positive biases a neuron whose piece is ablated is silent, so what a task does not use may be ablated.
+        biases = [module.get_parameter(f"linear{layer}.bias") for layer in (1, 2, 3)]
         matrices = [module.get_parameter(f"linear{layer}.weight") for layer in (1, 2)]
         for step in range(self.training_steps):
             x = data.batch(step, self.training_batch, generator)
@@ -158,6 +160,9 @@ class SharedParity(Toy):
             (answered + carried + F.mse_loss(module.after(swapped, 2), hybrid) + 2 * self.connection_cost * cost).backward()
             optimizer.step()
             schedule.step()
+            with torch.no_grad():
+                for bias in biases:
+                    bias.clamp_(max=0)
         trained = self.measure(module)
         unlearned = trained.unlearned(share=0.05)
         if unlearned:
@@ -247,14 +252,24 @@ class SharedParity(Toy):
             units = model.hidden(x, 2)
             swapped, hybrid = self._interchange(x, units, torch.Generator().manual_seed(4))
             idle = (units * (1 - self.used(x))).abs().max()
+            pieces = self._only_used(model, x)
         mixed = effects[:, labels == MIXED].sum() / effects.sum()
         return (
             Check("accuracy", _accuracy(model.after(units, 2), self.wanted(x)), low=0.99, why="the tasks are not learned"),
             Check("accuracy after swapping a unit", _accuracy(model.after(swapped, 2), hybrid), low=0.98, why="units do not carry sub-parities"),
             Check("worst accuracy of composed tasks with one unit resampled", self._without(model, x), high=0.7, why="a unit is bypassed"),
+            Check("accuracy with the pieces alone that a task uses", pieces, low=0.98, why="other modules are needed too"),
             Check("largest activation of a unit that the task does not use", float(idle), high=0.25, why="modules run in other tasks too"),
             Check("share of the effects on neurons that serve one unit", float(1 - mixed), low=0.8, why="first-layer neurons are shared"),
         )
+
+    def _only_used(self, model: MLP, x: Tensor) -> float:
+        """Return the accuracy when every piece of the first three matrices is ablated that the truth does not call for."""
+        hidden = x
+        for path, site in self.truth(model).sites.items():
+            bias = model.get_parameter(f"{path}.bias")
+            hidden = F.relu((hidden @ site.V * site.on(x)) @ site.U + bias)
+        return _accuracy(model.after(hidden, 3), self.wanted(x))
 
     def _without(self, model: MLP, x: Tensor) -> float:
         """Return the best that composed tasks still do when a unit which they use holds another input's value; chance is one half."""

@@ -10,6 +10,7 @@ Sources: Hänni et al. 2024 (arXiv 2408.05451) for the construction; Newgas 2025
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -51,7 +52,11 @@ class UniversalAnd(Toy):
         "components": {"linear1": 160, "linear2": 160},
         "importance": {"kind": "layerwise-mlp", "hidden": 96},
         "prune": {"at": 0.7, "below": 0.05},
-        "losses": {"stochastic": {"routing": "subset"}, "minimality": {"coefficient": 1e-4}},
+        "losses": {
+            "stochastic": {"routing": "subset"},
+            "faithfulness": {"coefficient": 1e-3, "relative": True},
+            "minimality": {"coefficient": 1e-5},
+        },
         "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
     }
 
@@ -159,7 +164,12 @@ class UniversalAnd(Toy):
 
     def panel(self, module: nn.Module) -> Panel:
         """Return the sceptic's panel; a feature alone has nothing to answer, so the cross-terms are what counts."""
-        return feature_panel(self, module, torch.tensor([0.0, 1.0]))
+        panel = feature_panel(self, module, torch.tensor([0.0, 1.0]))
+        note = (
+            "The squared error here is unweighted;"
+            " training weighs ANDs that are true by an eighth of the number of pairs, and the rest is interference."
+        )
+        return replace(panel, notes=(*panel.notes, note))
 
 
 def participation(parts: Float[Tensor, "rows columns"]) -> Float[Tensor, " rows"]:

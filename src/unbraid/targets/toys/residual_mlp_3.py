@@ -1,0 +1,30 @@
+"""Residual MLP with three layers: features computed across layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from unbraid.targets.residual_mlp import ResidualMLP
+from unbraid.targets.toy import toys
+
+
+@toys.register
+class ResidualMLP3(ResidualMLP):
+    """48 features, 13 neurons in each of three layers, a stream of width 480."""
+
+    kind: Literal["residual-mlp-3"] = "residual-mlp-3"
+    n_features: int = 48
+    d_model: int = 480
+    d_mlp: int = 13
+    n_layers: int = 3
+
+    summary: ClassVar[str] = (
+        "48 sparse features, each computed by all three layers of 13 neurons: 48 reading pieces and one full writing map per layer"
+    )
+    lesson: ClassVar[str] = "a layer reads what earlier layers wrote, so a feature's direction is another one in each layer"
+    sites: ClassVar[tuple[str, ...]] = ("blocks.*.mlp_*",)
+    identity_error_bar: ClassVar[int] = 12
+    # Trained longer, features settle in one or two of the layers; here each still needs all three.
+    training_steps: ClassVar[int] = 500
+    published: ClassVar[Mapping[str, int]] = {"n_features": 102, "d_model": 1000, "d_mlp": 17}
