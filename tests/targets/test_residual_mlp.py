@@ -81,6 +81,13 @@ def test_the_pieces_of_a_feature_in_all_blocks_are_one_module_and_all_writing_is
     assert truth.sites["blocks.0.mlp_out"].modules == truth.sites["blocks.1.mlp_out"].modules == ("write",) * 3
 
 
+def test_every_block_has_an_identity_error_of_its_own_to_keep() -> None:
+    toy = small()
+    truth = toy.truth(toy.build())
+    assert truth.bars == {f"identity_error/blocks.{layer}.mlp_in": (None, 4) for layer in range(2)}
+    assert truth.identity_error_bar == 8
+
+
 def test_wanted_adds_the_positive_part_and_dedicated_neurons_do_so_for_as_many_features_as_there_are_neurons() -> None:
     toy = ResidualMLP(kind="small", n_features=4, d_model=8, d_mlp=1, n_layers=2)
     x = torch.tensor([[1.0, -1.0, 0.5, -0.5]])
@@ -113,6 +120,6 @@ def test_bundled_features_outnumber_the_neurons_and_each_is_computed_in_every_bl
 @pytest.mark.parametrize("name", DEEP)
 def test_published_size_can_be_set(name: str) -> None:
     toy = cast(ResidualMLP, find_toy(name))
-    published = cast(ResidualMLP, type(toy).parse({**toy.tree(), **toy.published}))
+    published = type(toy).parse({**toy.tree(), **toy.published})
     assert (published.d_model, published.neurons) == (1000, {2: 50, 3: 51}[toy.n_layers])
     assert published.n_features >= 100

@@ -65,10 +65,17 @@ def _truth_lines(target: Target) -> list[LineSpec]:
         LineSpec("ml2r", "ML2R, worst site", "truth", ML2R, "length ratio at that match"),
         LineSpec("piece_cosine", "whole-piece cosine, worst site", "truth", PIECE_COSINE, "read and write directions together"),
         LineSpec("identity_error", "identity error", "truth", errors, "one-hot probes, tolerance 0.1"),
+        *_site_errors(target.truth.bars),
         LineSpec("dense_error", "dense error", "truth", Bar(high=0, why="exactly the planted rank is always on"), probes),
         LineSpec("co_active_error", "wrong entries on co-active probes", "truth", CO_ACTIVE, "as a share of the entries that are needed"),
         LineSpec("needed_error", "wrong entries on fresh inputs", "truth", NEEDED, "as a share of the entries that are needed"),
     ]
+
+
+def _site_errors(bars: Mapping[str, tuple[float | None, float | None]]) -> list[LineSpec]:
+    """Return the identity error of each site for which a toy asks; a sum over sites could hide that one of them has all the errors."""
+    keys = [key for key in bars if key.startswith("identity_error/")]
+    return [LineSpec(key, f"identity error of {key.removeprefix('identity_error/')}", "truth", note="one-hot probes") for key in keys]
 
 
 def _behaviour_lines(oracle: Mapping[str, float | None], ladder: list[str]) -> list[LineSpec]:

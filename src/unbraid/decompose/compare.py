@@ -37,7 +37,7 @@ def compare(
         device: Where the subject lives.
 
     Returns:
-        `identity_error`, `co_active_error`, `mmcs`, `ml2r` and `decided` where pieces belong to features; `needed_error` where a
+        `identity_error` (also per site, as `identity_error/PATH`), `co_active_error`, `mmcs`, `ml2r` and `decided` where pieces belong to features; `needed_error` where a
         piece's need is decided otherwise; `dense_error` where pieces are always on; `piece_cosine` where single pieces are planted.
     """
     values: dict[str, list[float]] = defaultdict(list)
@@ -101,7 +101,9 @@ def _compare_features(values: dict[str, list[float]], inputs: _Asked, path: str,
     """Compare the importances of a site whose pieces belong to features, with the features on alone and together."""
     truth = inputs.truth
     alone, several = inputs.one_hot[path], inputs.co_active[path]
-    values["identity_error"].append(identity_error(alone, truth.tolerance))
+    error = identity_error(alone, truth.tolerance)
+    values["identity_error"].append(error)
+    values[f"identity_error/{path}"].append(error)
     own = matching(_padded(alone, site.rank))
     values["co_active_error"].append(co_active_error(several, site.needed(truth.probes[1]), own, truth.tolerance))
 

@@ -17,7 +17,7 @@ from unbraid.targets.truth import SiteTruth
 
 LINK = 0.3
 """A feature is linked to a neuron that alone gives at least this share of its answer."""
-NOTHING, FAINT, CLEAR = 0.02, 0.1, 0.25
+NOTHING, FAINT, CLEAR = 0.02, 0.1, 0.5
 """What changes the output by less than NOTHING must not be important, by more than CLEAR must be; the oracle itself uses what exceeds
 FAINT. A learned feature at 1 gives about 1."""
 

@@ -82,7 +82,7 @@ class ResidualMLP(Toy):
 
     training_steps: ClassVar[int] = 1000
     training_batch: ClassVar[int] = 2048
-    identity_error_bar: ClassVar[int] = 2
+    identity_error_bar: ClassVar[int] = 4  # wrong entries per layer
     published: ClassVar[Mapping[str, int]] = {}
     """The knobs of the published size, where the default is smaller."""
 
@@ -230,7 +230,10 @@ class ResidualMLP(Toy):
             sites=sites,
             one_hot=one_hot_probes(self.n_features),
             co_active=co_active_probes(self.n_features),
-            identity_error_bar=self.identity_error_bar,
+            identity_error_bar=self.identity_error_bar * self.n_layers,
+            bars={
+                f"identity_error/{path}": (None, self.identity_error_bar) for path, site in sites.items() if site.pattern == "per_feature"
+            },
         )
 
 

@@ -54,7 +54,7 @@ class CompressedComputation(Toy):
     lesson: ClassVar[str] = "a loss that looks like computation in superposition can come from the labels; compare with the naive solution"
     sites: ClassVar[tuple[str, ...]] = ("linear1", "linear2")
     training_steps: ClassVar[int] = 6000
-    first_l1: ClassVar[float] = 2e-4
+    first_l1: ClassVar[float] = 5e-4
     training_batch: ClassVar[int] = 1024
     recipe: ClassVar[Mapping[str, Any]] = {
         "steps": 3000,
@@ -65,7 +65,7 @@ class CompressedComputation(Toy):
         "losses": {
             "stochastic": {"routing": "subset"},
             "faithfulness": {"coefficient": 1e-3, "relative": True},
-            "minimality": {"coefficient": 2.5e-5},
+            "minimality": {"coefficient": 2e-5},
         },
         "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}, "epsilon": 1e-11},
     }

@@ -24,6 +24,7 @@ class ResidualMLP1(ResidualMLP):
     )
     lesson: ClassVar[str] = "a layer can compute more features than it has neurons; neurons are not its parts"
     sites: ClassVar[tuple[str, ...]] = ("blocks.*.mlp_*",)
+    identity_error_bar: ClassVar[int] = 2
     recipe: ClassVar[Mapping[str, Any]] = {
         "steps": 5000,
         "batch_size": 1024,

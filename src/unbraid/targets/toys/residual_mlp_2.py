@@ -24,5 +24,4 @@ class ResidualMLP2(ResidualMLP):
     )
     lesson: ClassVar[str] = "one mechanism can be spread over layers; its pieces belong together although no single matrix holds it"
     sites: ClassVar[tuple[str, ...]] = ("blocks.*.mlp_*",)
-    identity_error_bar: ClassVar[int] = 8
     published: ClassVar[Mapping[str, int]] = {"n_features": 100, "d_model": 1000, "d_mlp": 25}

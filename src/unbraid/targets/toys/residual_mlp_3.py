@@ -24,7 +24,6 @@ class ResidualMLP3(ResidualMLP):
     )
     lesson: ClassVar[str] = "a layer reads what earlier layers wrote, so a feature's direction is another one in each layer"
     sites: ClassVar[tuple[str, ...]] = ("blocks.*.mlp_*",)
-    identity_error_bar: ClassVar[int] = 12
     # Trained longer, features settle in one or two of the layers; here each still needs all three.
     training_steps: ClassVar[int] = 500
     published: ClassVar[Mapping[str, int]] = {"n_features": 102, "d_model": 1000, "d_mlp": 17}

@@ -109,7 +109,7 @@ class SharedParity(Toy):
 
     @property
     def _widths(self) -> tuple[int, ...]:
-        return (self.n_tasks + self.n_bits, self.width, self.n_base, 8, 1)
+        return (self.n_tasks + self.n_bits, self.width, self.n_base, 16, 1)
 
     def data(self) -> TaskBits:
         """Return tasks by their frequency and random bits."""
@@ -164,7 +164,7 @@ class SharedParity(Toy):
                 for bias in biases:
                     bias.clamp_(max=0)
         trained = self.measure(module)
-        unlearned = trained.unlearned(share=0.05)
+        unlearned = trained.unlearned(share=0.02)
         if unlearned:
             raise UserError(f"Training {self.kind} with seed {seed} left tasks {unlearned} unlearned.", "Train again with another --seed.")
         return trained
