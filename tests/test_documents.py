@@ -44,7 +44,7 @@ def test_the_python_of_the_readme(index: int, tmp_path: Path) -> None:
 def test_the_commands_of_the_readme(tmp_path: Path) -> None:
     lines = [line.partition("#")[0].strip() for block in blocks(README, "sh") for line in block.splitlines()]
     commands = [line for line in lines if line.startswith("unbraid ")]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for line in commands:
         command, _, output = line.partition(" > ")
         tiny = TINY_OPTIONS if command.startswith("unbraid decompose tms") else []

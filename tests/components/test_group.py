@@ -26,7 +26,7 @@ def test_modules_are_found_over_both_sites(perfect: Perfect) -> None:
     assert modules.members[1] == {"read": (3, 4, 5), "write": (3, 4, 5)}
     assert modules.group_rates == pytest.approx([0.3] * K, abs=0.05)
     assert modules.ignored == modules.silent == 0
-    assert modules.sensitivity == ((0.5, 1.0), (2.0, 1.0))
+    assert modules.sensitivity == ((0.25, 1.0), (1.0, 1.0))
 
 
 def test_same_seed_same_groups(perfect: Perfect) -> None:

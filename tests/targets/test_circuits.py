@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
-from unbraid.targets.circuits import matching_circuit, moving_circuit, readers, roots, smallest_rank
+from unbraid.targets.circuits import matching_circuit, moving_circuit, readers, roots, steepest_fall
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -48,7 +49,7 @@ def test_readers_tell_directions_apart() -> None:
     torch.testing.assert_close(directions.T @ readers(directions, rows), torch.eye(3), rtol=0, atol=1e-4)
 
 
-def test_smallest_rank_is_the_first_within_the_share() -> None:
-    losses = [10.0, 4.0, 0.5, 0.05, 0.0]
-    assert smallest_rank(lambda rank: losses[rank], 4, share=0.01) == 3
-    assert smallest_rank(lambda rank: 1.0, 4, share=0.01) == 4
+def test_rank_is_where_the_spectrum_falls_most() -> None:
+    assert steepest_fall(torch.tensor([5.0, 4.0, 3.0, 0.3, 0.2])) == (3, pytest.approx(10.0))
+    assert steepest_fall(torch.tensor([5.0, 4.0, 1.0, 1e-6, 1e-12]))[0] == 3
+    assert steepest_fall(torch.tensor([4.0, 3.0, 2.0]))[1] < 2

@@ -39,7 +39,10 @@ def calibration(
         for index, label in enumerate(labels[path]):
             if label in place:
                 fires[:, place[label]] |= active[:, index]
-    needed = torch.stack([probes.mixed_on[:, module] for module in range(len(probes.names)) if module not in probes.background], 1).sum(1)
+    alone = [module for module in range(len(probes.names)) if module not in probes.background]
+    if not alone:  # every input needs every module
+        return ()
+    needed = probes.mixed_on[:, alone].sum(1)
     counts = fires.sum(1).float()
     return tuple(
         Calibration(int(count), int((needed == count).sum()), float(counts[needed == count].mean())) for count in needed.unique().tolist()

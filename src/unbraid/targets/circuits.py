@@ -114,7 +114,12 @@ def readers(directions: Float[Tensor, "d n"], rows: Float[Tensor, "m d"]) -> Flo
     return weighted @ torch.linalg.inv(directions.T @ weighted)
 
 
-def smallest_rank(lost: Callable[[int], float], most: int, share: float) -> int:
-    """Return the smallest rank that loses at most `share` of what rank 0 loses; `most` if none does."""
-    limit = share * lost(0)
-    return next((rank for rank in range(1, most) if lost(rank) <= limit), most)
+def steepest_fall(spectrum: Float[Tensor, " d"], smallest: float = 0.01) -> tuple[int, float]:
+    """Return after how many singular values the spectrum falls by the largest factor, and that factor: where a rank is clear, it is there.
+
+    Values below `smallest` of the first count as that, so that falls among next to nothing do not.
+    """
+    floored = spectrum.clamp(min=smallest * float(spectrum[0]))
+    factors = floored[:-1] / floored[1:]
+    rank = int(factors.argmax()) + 1
+    return rank, float(factors[rank - 1])

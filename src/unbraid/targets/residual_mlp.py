@@ -232,7 +232,9 @@ class ResidualMLP(Toy):
             co_active=co_active_probes(self.n_features),
             identity_error_bar=self.identity_error_bar * self.n_layers,
             bars={
-                f"identity_error/{path}": (None, self.identity_error_bar) for path, site in sites.items() if site.pattern == "per_feature"
+                f"identity_error/blocks.{layer}.mlp_in": (None, self.identity_error_bar)
+                for layer in range(self.n_layers)
+                if self.n_layers > 1
             },
         )
 

@@ -32,9 +32,6 @@ from unbraid.targets.truth import SiteTruth, Truth
 
 ON = 0.5
 """A feature is on above this; the noise stays far below."""
-NOTHING, FAINT, CLEAR = 0.05, 0.2, 0.4
-"""A neuron that changes the answer by less than NOTHING must not be important, by more than CLEAR must be; the oracle itself uses those
-above FAINT. One that fires fully changes it by about 0.6."""
 HOT = 2
 
 
@@ -45,32 +42,31 @@ class Denoiser(Toy):
     kind: Literal["denoiser"] = "denoiser"
     n_features: PositiveInt = 128
     """Number of features."""
-    neurons: PositiveInt = 64
+    neurons: PositiveInt = 48
     """Number of neurons."""
-    density: float = Field(default=0.1, gt=0, le=1)
+    density: float = Field(default=0.15, gt=0, le=1)
     """Share of the weights that are not 0."""
     activation: Literal["tanh3", "jumprelu"] = "tanh3"
     """What silences the noise."""
     noise: NonNegativeFloat = 0.03
     """Standard deviation of the noise on every feature."""
 
-    summary: ClassVar[str] = (
-        "128 features in 64 neurons with tied random weights, cleaned of noise: a reading piece per feature, a writing piece per neuron"
-    )
+    summary: ClassVar[str] = "128 features in 48 neurons with tied random weights, cleaned of noise: one reading piece per feature"
     lesson: ClassVar[str] = "error correction makes a response break out along features first: a level set squarer than an ellipse"
-    sites: ClassVar[tuple[str, ...]] = ("read", "write")
+    sites: ClassVar[tuple[str, ...]] = ("read",)
     planes: ClassVar[int] = 48
     examples: ClassVar[int] = 512
     recipe: ClassVar[Mapping[str, Any]] = {
-        "steps": 3000,
+        "steps": 4000,
+        "starts": {"count": 2, "until": 0.5},
         "batch_size": 1024,
-        "components": {"read": 180, "write": 100},
+        "components": 300,
         "importance": {"kind": "layerwise-mlp", "hidden": 96},
         "prune": {"at": 0.7, "below": 0.05},
         "losses": {
             "stochastic": {"routing": "subset"},
-            "faithfulness": {"coefficient": 1e-3, "relative": True},
-            "minimality": {"coefficient": 6e-6},
+            "faithfulness": {"coefficient": 1e-2, "relative": True},
+            "minimality": {"coefficient": 4e-5},
         },
         "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
     }
@@ -92,30 +88,16 @@ class Denoiser(Toy):
         return (inputs > ON).to(inputs.dtype)
 
     def truth(self, module: nn.Module) -> Truth:
-        """Return one piece per feature where the features are read, and one per neuron where the answer is written.
+        """Return one piece per feature where the features are read.
 
-        The answers to features that are off are interference, and there is n_features / neurons times as much of it as of the answers that
-        are on. It is a part of what the model does, so pieces of `write` by feature, which would leave it out, are no truth of it; a neuron
-        that does not fire can be left out.
+        `write` is the same matrix, yet no site: the answers to features that are off are interference, with n_features / neurons times
+        the energy of the answers that are on, and squared error makes it a part of what the model does. Pieces of `write` by feature
+        would leave it out.
         """
         E = module.get_parameter("read.weight").detach()
-        size = module.get_buffer("c_out") * E.norm(dim=1)
-
-        def strength(inputs: Tensor) -> Tensor:
-            with torch.no_grad():
-                return module.get_submodule("gate")(module.get_buffer("c_in") * module.get_submodule("read")(inputs)).abs() * size
-
-        def fires(inputs: Tensor) -> Tensor:
-            return (strength(inputs) > FAINT).to(inputs.dtype)
-
-        def needed(inputs: Tensor) -> Tensor:
-            answer = strength(inputs)
-            return torch.where(answer > CLEAR, 1.0, torch.where(answer < NOTHING, 0.0, torch.nan))
-
-        read = SiteTruth(V=torch.eye(self.n_features), U=E.T.contiguous(), pattern="per_feature", on=self.wanted, needed=self.wanted)
-        write = SiteTruth(V=torch.eye(self.neurons), U=E.contiguous(), pattern="sparse", on=fires, needed=needed)
+        site = SiteTruth(V=torch.eye(self.n_features), U=E.T.contiguous(), pattern="per_feature", on=self.wanted, needed=self.wanted)
         return Truth(
-            sites={"read": read, "write": write},
+            sites={"read": site},
             one_hot=one_hot_probes(self.n_features, value=1.0),
             co_active=co_active_probes(self.n_features, most=HOT, value=1.0),
             identity_error_bar=2,

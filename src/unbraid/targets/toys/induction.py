@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
 from unbraid.targets.behaviour import kl
-from unbraid.targets.circuits import Circuit, Pieces, matching_circuit, moving_circuit, smallest_rank
+from unbraid.targets.circuits import Circuit, Pieces, matching_circuit, moving_circuit, steepest_fall
 from unbraid.targets.class_panel import class_panel
 from unbraid.targets.panel import Panel
 from unbraid.targets.sites import weight_of
@@ -30,8 +30,6 @@ from unbraid.targets.transformer import Decoder, uniform_attention
 from unbraid.targets.truth import SiteTruth, Truth
 
 PREVIOUS, MATCHING, COPYING = "previous token", "matching", "copying"
-SHARE = 0.01
-"""A circuit's planted rank is the smallest that loses at most this share of what ablating the circuit loses."""
 EXAMPLES = 2048
 
 
@@ -102,7 +100,26 @@ class Induction(Toy):
     )
     sites: ClassVar[tuple[str, ...]] = ("blocks.*",)
     behaviour: ClassVar[Literal["mse", "kl"]] = "kl"
-    recipe: ClassVar[Mapping[str, Any]] = {}
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "steps": 4000,
+        "batch_size": 64,
+        "components": 20,
+        "prune": {"at": 0.8, "below": 0.05},
+        "importance": {"kind": "layerwise-mlp", "hidden": 8},
+        "losses": {
+            "stochastic": {"routing": "all"},
+            "minimality": {
+                "coefficient": 3e-3,
+                "frequency": None,
+                "gamma_end": 1.0,
+                "normalized": True,
+                "decay": {"begin": 0.4, "end": 0.6, "final_share": 0.01},
+            },
+            "simplicity": {"coefficient": 0.02, "p": 0.5, "decay": {"begin": 0.75, "end": 0.8, "final_share": 1e-3}},
+        },
+        "optimizer": {"factors": {"learning_rate": 5e-3}, "importance": {"learning_rate": 5e-3, "final_share": 0.1}},
+        "evaluation": {"batch_size": 128},
+    }
 
     def build(self) -> Decoder:
         """Return an untrained decoder whose positions reach queries and keys only."""
@@ -187,12 +204,8 @@ class Induction(Toy):
         return tuple(found)
 
     def planted(self, module: nn.Module) -> list[tuple[Circuit, int]]:
-        """Return the circuits, each with the smallest rank that keeps its effect but for `SHARE`."""
-        tokens = self._examples()
-        return [
-            (circuit, smallest_rank(lambda r, c=circuit: lost(module, tokens, pieces_by_site(c, r)), len(circuit.spectrum), SHARE))
-            for circuit in self.circuits(module)
-        ]
+        """Return the circuits, each with the rank at which its spectrum on the data falls most."""
+        return [(circuit, steepest_fall(circuit.spectrum)[0]) for circuit in self.circuits(module)]
 
     def truth(self, module: nn.Module) -> Truth:
         """Return the circuits' pieces; which basis they come in is nobody's business, and no module is needed without the others."""
@@ -241,7 +254,9 @@ class Induction(Toy):
             strange = decoder(torch.cat([tokens[:, :-1], unseen(tokens, self.n_tokens)[:, None]], dim=1))
         naive = F.cross_entropy(self.naive(tokens), wanted)
         planted = self.planted(module)
+        clear = min(steepest_fall(circuit.spectrum)[1] for circuit, _ in planted)
         all_lost = lost(module, tokens, {path: pieces for c, _ in planted for path, pieces in pieces_by_site(c, 0).items()})
+        needed = min(float((losses(module, tokens, pieces_by_site(c, 0)) >= 0.1).float().mean()) for c, _ in planted)
         kept = lost(module, tokens, {path: pieces for c, rank in planted for path, pieces in pieces_by_site(c, rank).items()})
         chance = 1.5 * float((tokens[:, 1:-1] == wanted[:, None]).sum(1).float().mean()) / (self.length - 3)
         score = first[rows, 0, M, M - 1]
@@ -256,6 +271,8 @@ class Induction(Toy):
             Check("accuracy, S unseen", accuracy(strange, wanted), None, chance, "M is found without a match"),
             # For reading: places near S see it in an average too, and the nearest sees most of it.
             Check("accuracy, layer 0 looks everywhere", accuracy(level, wanted)),
+            Check("inputs that need the least needed circuit", needed, 0.95, None, "a circuit is not needed on every input"),
+            Check("least fall of a spectrum at its rank", clear, 5.0, None, "a planted rank is not clear"),
             Check("share lost by the planted ranks together", kept / all_lost, None, 0.05, "the planted pieces do not carry the task"),
         )
 
@@ -288,11 +305,16 @@ def pieces_by_site(circuit: Circuit, rank: int) -> dict[str, Pieces]:
     return dict(zip(circuit.sites, circuit.cut(rank), strict=True))
 
 
-def lost(module: nn.Module, tokens: Tensor, pieces: Mapping[str, Pieces]) -> float:
+def losses(module: nn.Module, tokens: Tensor, pieces: Mapping[str, Pieces]) -> Float[Tensor, " batch"]:
     """Return the KL divergence, in nats, from the model's answers to those with some sites replaced by the sum of their pieces."""
     weights = {f"{path}.weight": (V @ U).T for path, (V, U) in pieces.items()}
     with torch.no_grad():
-        return float(kl(module(tokens), functional_call(module, weights, (tokens,))).mean())
+        return kl(module(tokens), functional_call(module, weights, (tokens,)))
+
+
+def lost(module: nn.Module, tokens: Tensor, pieces: Mapping[str, Pieces]) -> float:
+    """Return the mean of `losses`."""
+    return float(losses(module, tokens, pieces).mean())
 
 
 def _decoder(module: nn.Module) -> Decoder:

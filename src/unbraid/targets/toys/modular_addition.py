@@ -89,7 +89,20 @@ class ModularAddition(Toy):
     )
     sites: ClassVar[tuple[str, ...]] = (READ, WRITE)
     behaviour: ClassVar[Literal["mse", "kl"]] = "mse"
-    recipe: ClassVar[Mapping[str, Any]] = {}
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "steps": 3000,
+        "batch_size": 128,
+        "components": {"*.mlp_in": 48, "*.mlp_out": 40},
+        "prune": {"at": 0.75, "below": 0.05},
+        "importance": {"kind": "layerwise-mlp", "hidden": 8},
+        "losses": {
+            "stochastic": {"routing": "subset"},
+            "minimality": {"coefficient": 0.03, "frequency": None, "gamma_end": 1.0, "normalized": True},
+            "simplicity": {"coefficient": 0.2, "p": 0.5, "decay": {"begin": 0.7, "end": 0.75, "final_share": 1e-3}},
+        },
+        "optimizer": {"factors": {"learning_rate": 5e-3}, "importance": {"learning_rate": 3e-3}},
+        "evaluation": {"batch_size": 256},
+    }
 
     def build(self) -> Decoder:
         """Return an untrained decoder; embeddings start small, since large ones are learned by heart."""

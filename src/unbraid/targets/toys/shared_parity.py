@@ -11,11 +11,11 @@ The last matrix has rank one, every answer needs it, and it is no site.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -72,6 +72,19 @@ class SharedParity(Toy):
     sites: ClassVar[tuple[str, ...]] = ("linear1", "linear2", "linear3")
     training_steps: ClassVar[int] = 4000
     training_batch: ClassVar[int] = 1024
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "steps": 4000,
+        "prune": {"at": 0.7, "below": 0.05},
+        "batch_size": 1024,
+        "components": 60,
+        "importance": {"kind": "layerwise-mlp", "hidden": 64},
+        "losses": {
+            "stochastic": {"routing": "subset"},
+            "faithfulness": {"coefficient": 1e-2, "relative": True},
+            "minimality": {"coefficient": 2e-4},
+        },
+        "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
+    }
 
     @property
     def n_base(self) -> int:
@@ -96,7 +109,9 @@ class SharedParity(Toy):
         pairs = list(combinations(range(self.n_base), 2))
         composed = self.n_tasks - self.n_base
         if composed > len(pairs):
-            raise UserError(f"{composed} composed tasks were asked for, but {self.n_base} base tasks make {len(pairs)} pairs.", "Lower shared.")
+            raise UserError(
+                f"{composed} composed tasks were asked for, but {self.n_base} base tasks make {len(pairs)} pairs.", "Lower shared."
+            )
         order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(self.seed + 1))[:composed]
         table = torch.cat([torch.eye(self.n_base), torch.zeros(composed, self.n_base)]).bool()
         for row, index in enumerate(order.tolist(), start=self.n_base):
@@ -233,10 +248,11 @@ class SharedParity(Toy):
         )
 
     def _site(self, V: Tensor, U: Tensor, labels: Tensor, activity: Callable[[Tensor], Tensor]) -> SiteTruth:
-        """Return pieces that are on in tasks which use their sub-parity, and must be where they also carry something."""
+        """Return pieces that are on where the task uses their sub-parity and they carry something: a parity of 0 asks for nothing."""
 
         def on(inputs: Tensor) -> Tensor:
-            return torch.where(labels == MIXED, 1.0, self.used(inputs)[:, labels.clamp(min=0)])
+            used = torch.where(labels == MIXED, 1.0, self.used(inputs)[:, labels.clamp(min=0)])
+            return used * (activity(inputs) > 0.02)
 
         def needed(inputs: Tensor) -> Tensor:
             return torch.where(on(inputs) == 0, 0.0, torch.where(activity(inputs) > 0.5, 1.0, torch.nan))
@@ -256,7 +272,12 @@ class SharedParity(Toy):
         mixed = effects[:, labels == MIXED].sum() / effects.sum()
         return (
             Check("accuracy", _accuracy(model.after(units, 2), self.wanted(x)), low=0.99, why="the tasks are not learned"),
-            Check("accuracy after swapping a unit", _accuracy(model.after(swapped, 2), hybrid), low=0.98, why="units do not carry sub-parities"),
+            Check(
+                "accuracy after swapping a unit",
+                _accuracy(model.after(swapped, 2), hybrid),
+                low=0.98,
+                why="units do not carry sub-parities",
+            ),
             Check("worst accuracy of composed tasks with one unit resampled", self._without(model, x), high=0.7, why="a unit is bypassed"),
             Check("accuracy with the pieces alone that a task uses", pieces, low=0.98, why="other modules are needed too"),
             Check("largest activation of a unit that the task does not use", float(idle), high=0.25, why="modules run in other tasks too"),

@@ -36,9 +36,9 @@ class SuperposedBlocks(Toy):
     """D, the width of the stream; the load is `modules · (d_in + 1) / d_model`."""
     d_in: PositiveInt = 4
     """Inputs, and outputs, of each module, without the switch."""
-    d_mlp: PositiveInt = 4
+    d_mlp: PositiveInt = 2
     """Neurons of each module."""
-    switch: NonNegativeFloat = 1.0
+    switch: NonNegativeFloat = 0.7
     """θ: how far an inactive module is pushed below firing; 0 is no switch."""
     active: PositiveInt = 1
     """z, how many modules each input has."""
@@ -51,13 +51,21 @@ class SuperposedBlocks(Toy):
     )
     sites: ClassVar[tuple[str, ...]] = ("mlp_in", "mlp_out")
     recipe: ClassVar[Mapping[str, Any]] = {
-        "steps": 2000,
+        "steps": 4000,
         "batch_size": 1024,
-        "components": 768,
-        "importance": {"kind": "layerwise-mlp", "hidden": 192},
+        "components": 384,
+        "importance": {"kind": "layerwise-mlp", "hidden": 256},
         "prune": {"at": 0.7, "below": 0.05},
-        "losses": {"stochastic": {"routing": "subset"}, "minimality": {"coefficient": 1e-5}},
-        "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}, "epsilon": 1e-11},
+        "losses": {
+            "stochastic": {"routing": "subset"},
+            "faithfulness": {"coefficient": 5e-4, "relative": True},
+            "minimality": {"coefficient": 1.5e-5},
+        },
+        "optimizer": {
+            "factors": {"learning_rate": 3e-3, "weight_decay": 0.3},
+            "importance": {"learning_rate": 3e-3},
+            "epsilon": 1e-11,
+        },
     }
 
     clearly: ClassVar[float] = 0.5
