@@ -67,7 +67,7 @@ def test_what_the_run_folder_is_said_to_hold(tmp_path: Path) -> None:
     found = {path.name for path in (tmp_path / "run").iterdir()}
     table = README.partition("## A run folder")[2].partition("##")[0]
     said = {name.rstrip("/") for row in re.findall(r"^\|(.*?)\|", table, flags=re.MULTILINE) for name in re.findall(r"`([^`]+)`", row)}
-    assert said == found
+    assert said == found | {"modules"}  # which only toys with planted modules have
     picture = ARCHITECTURE.partition("## The run folder")[2].partition("```\n\n")[0]
     assert all(name in picture for name in found)
 

@@ -136,8 +136,21 @@ class Calculator(nn.Module):
         """Return what the first MLP reads."""
         return self.gather(self.embed(tokens) + self.place.weight, read=slice(-1, None))[:, 0]
 
-    def run(self, tokens: Int[Tensor, "batch 4"], given: Run | None = None, swap: Bool[Tensor, "batch 3"] | None = None) -> Run:
-        """Calculate, with the blocks of `swap` taken from another run; what follows from them is computed anew."""
+    def run(
+        self,
+        tokens: Int[Tensor, "batch 4"],
+        given: Run | None = None,
+        swap: Bool[Tensor, "batch 3"] | None = None,
+        mute: Bool[Tensor, "batch 3"] | None = None,
+    ) -> Run:
+        """Calculate, with some blocks put out of action; what follows from them is computed anew.
+
+        Args:
+            tokens: The questions.
+            given: Another run.
+            swap: Blocks that take their activations from it.
+            mute: Blocks whose neurons are zero, whatever they receive.
+        """
         stream = self.gathered(tokens)
         before: list[Tensor] = []
         after: list[Tensor] = []
@@ -146,6 +159,8 @@ class Calculator(nn.Module):
             active = mlp.relu(before[-1])
             if given is not None and swap is not None:
                 active = torch.where(swap[:, owner], given.neurons[layer], active)
+            if mute is not None:
+                active = active * ~mute[:, owner]
             after.append(active)
             stream = stream + mlp.mlp_out(active)
         return Run((before[0], before[1]), (after[0], after[1]), self.unembed(stream))

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from unbraid.core.errors import UserError
 from unbraid.targets.sites import weight_of
-from unbraid.targets.toys.induction import COPYING, MATCHING, PREVIOUS, Induction, RepeatedPairs, lost, place_of_pair, repeats, unseen
+from unbraid.targets.toys.induction import COPYING, MATCHING, PREVIOUS, Induction, lost
 from unbraid.targets.transformer import Decoder
 from unbraid.targets.truth import Truth
 
@@ -31,26 +31,11 @@ def tokens(toy: Induction) -> Tensor:
     return toy.data().batch(0, 64, torch.Generator().manual_seed(3))
 
 
-@pytest.mark.parametrize("n_triggers", [0, 3])
-def test_the_trigger_stands_exactly_twice(n_triggers: int) -> None:
-    tokens = RepeatedPairs(8, 10, n_triggers).batch(0, 500, torch.Generator().manual_seed(0))
-    assert bool(((tokens == tokens[:, -1:]).sum(1) == 2).all())
-    assert bool((tokens[:, 0] == 8 + n_triggers).all())
-    assert sorted(place_of_pair(tokens).unique().tolist()) == list(range(1, 8))
-    if n_triggers:
-        assert bool((tokens[:, -1] >= 8).all())
-
-
 def test_the_answer_is_what_followed(toy: Induction) -> None:
     tokens = torch.tensor([[48, 3, 7, 5, 2, 2, 7], [48, 9, 4, 4, 1, 6, 9]])
     assert toy.wanted(tokens).tolist() == [5, 4]
     naive = toy.naive(tokens).softmax(-1)
     torch.testing.assert_close(naive[0, [2, 3, 5]], torch.tensor([0.5, 0.25, 0.25]))
-    assert repeats(tokens).tolist() == [1, 1]
-
-
-def test_unseen_token_is_not_in_the_sequence(tokens: Tensor) -> None:
-    assert not bool((tokens == unseen(tokens, 48)[:, None]).any())
 
 
 def test_bundled_model_has_an_induction_head_and_every_check_passes(toy: Induction, module: torch.nn.Module) -> None:

@@ -79,10 +79,12 @@ def test_importance_is_one_at_the_only_position(truth: Truth) -> None:
     }
 
 
-def test_untrained_model_is_not_real(toy: ModularAddition) -> None:
+def test_untrained_model_has_a_truth_that_is_not_real(toy: ModularAddition) -> None:
     torch.manual_seed(0)
-    losses = toy.measure(toy.build())
-    assert losses.unlearned(0.5)
+    untrained = toy.build().requires_grad_(False)
+    assert toy.measure(untrained).unlearned(0.5)
+    assert toy.truth(untrained).sites[WRITE].rank >= 3
+    assert not toy.is_real(untrained)
 
 
 def test_learning_by_heart_says_so() -> None:

@@ -2,10 +2,10 @@
 
 In a residual MLP with a fixed random embedding `W_E` the MLP has to answer `ReLU(x) + M x` with `M = I - W_E W_Eᵀ`, the noise
 that the embedding's overlaps bring in. With M in the labels the loss falls below that of a dedicated neuron for each of as many
-features as there are neurons; without M it does not (B.3 in the sources: the critique of Braun et al. 2025). `loss_power=4` punishes
+features as there are neurons; without M it does not. `loss_power=4` punishes
 outliers, and then no feature is ignored.
 
-Source: Bushnaq et al. 2025 (arXiv 2506.20790); the critique, arXiv 2507.09816 and the posts that preceded it.
+Sources: Braun et al. 2025 (arXiv 2501.14926) for the toy; Bhagat et al. 2026 (arXiv 2606.14673) for the critique.
 """
 
 from __future__ import annotations
@@ -59,14 +59,15 @@ class CompressedComputation(Toy):
     training_batch: ClassVar[int] = 1024
     recipe: ClassVar[Mapping[str, Any]] = {
         "steps": 3000,
+        "starts": {"count": 2, "until": 0.5},
         "batch_size": 1024,
         "components": {"linear1": 120, "linear2": 100},
         "importance": {"kind": "layerwise-mlp", "hidden": 96},
-        "prune": {"at": 0.7, "below": 0.05},
+        "prune": {"at": 0.7, "below": 0.2},
         "losses": {
             "stochastic": {"routing": "subset"},
             "faithfulness": {"coefficient": 1e-3, "relative": True},
-            "minimality": {"coefficient": 2e-5},
+            "minimality": {"coefficient": 4e-5},
         },
         "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}, "epsilon": 1e-11},
     }
@@ -119,8 +120,8 @@ class CompressedComputation(Toy):
     def train(self, seed: int = 0) -> Trained:
         """Train on the labels with Adam, the rate falling as a cosine.
 
-        Sharing a neuron among k features costs as much, with one feature on, as giving it to one of them: k - 1 features' worth. An L1 norm
-        that falls to nothing decides between such solutions. It costs no loss: without it the loss is the same, and half of the features
+        By squared error, sharing a neuron among k features costs as much, with one feature on, as giving it to one of them: k - 1 features'
+        worth. With clean labels an L1 norm that falls to nothing decides between such solutions. It costs no loss: without it the loss is the same, and half of the features
         are half learned.
         """
         generator = torch.Generator().manual_seed(seed)
@@ -133,7 +134,7 @@ class CompressedComputation(Toy):
             drawn = data.distinct(step, self.training_batch, generator)
             error = module(drawn.inputs) - F.relu(drawn.inputs) - drawn.inputs @ noise
             loss = (error**self.loss_power).sum(dim=1) @ drawn.weights / (self.n_features * self.probability)
-            pressure = self.first_l1 * max(0.0, 1 - step / (self.l1_until * self.training_steps))
+            pressure = self.is_dedicated * self.first_l1 * max(0.0, 1 - step / (self.l1_until * self.training_steps))
             if pressure > 0:
                 loss = loss + pressure * torch.stack([weight.abs().sum() for weight in weights]).sum()
             optimizer.zero_grad()

@@ -23,8 +23,10 @@ from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
 from unbraid.targets.ceiling import Ceiling, seed_ceiling
+from unbraid.targets.feature_panel import feature_panel
 from unbraid.targets.functional import IDLE, MIXED, cross_talk, group_means, input_effects, labels_of, module_names, specialisation
 from unbraid.targets.mlp import MLP, as_mlp, seeded_mlp
+from unbraid.targets.panel import Panel
 from unbraid.targets.toy import Check, Toy, Trained, toys
 from unbraid.targets.truth import SiteTruth, Truth
 
@@ -202,7 +204,10 @@ class CoupledTeachers(Toy):
                 return student.hidden(inputs, 1)[:, used] / typical
 
         def on(inputs: Tensor) -> Tensor:
-            return (firing(inputs) > 0.02).to(inputs.dtype)
+            # A trained neuron hears a little of other teachers' inputs as well; that is not what it is for.
+            active = torch.stack([(inputs[:, self.inputs_of(k)] != 0).any(1) for k in range(self.n_teachers)], dim=1)
+            wanted = active[:, labels[used].clamp(min=0)] | (labels[used] == MIXED)
+            return (wanted & (firing(inputs) > 0.02)).to(inputs.dtype)
 
         def needed(inputs: Tensor) -> Tensor:
             h = firing(inputs)
@@ -216,8 +221,8 @@ class CoupledTeachers(Toy):
                 for path, (V, U) in pieces.items()
             },
             module_inputs={f"teacher {k}": tuple(self.inputs_of(k)) for k in range(self.n_teachers)},
-            # Any basis of a module's subspace will do, so counts of neurons bind nobody.
-            bars={f"l0/{path}": (None, None) for path in pieces},
+            # Any basis of a module's subspace will do, so counts of neurons bind nobody; and no two students agree fully on the modules.
+            bars={**{f"l0/{path}": (None, None) for path in pieces}, "module_ari": (None, None)},
         )
 
     def inputs_of(self, teacher: int) -> list[int]:
@@ -247,6 +252,14 @@ class CoupledTeachers(Toy):
             ),
             Check("specialisation, for reading", specialisation(effects), why="high even where outputs are coupled"),
         )
+
+    def panel(self, module: nn.Module) -> Panel:
+        """Return the sceptic's panel over the range of each input, beside the best linear model."""
+
+        def active(inputs: Tensor) -> Tensor:
+            return (inputs.unflatten(-1, (self.n_teachers, D_IN)) != 0).any(-1)
+
+        return feature_panel(self, module, torch.linspace(-2.0, 2.0, 21), active=active, active_word="active teachers")
 
     def ceiling(self, first: nn.Module, second: nn.Module) -> Ceiling:
         """Return how far two students of the same teachers agree on which neuron serves whom; idle neurons are left out."""

@@ -57,12 +57,12 @@ class Denoiser(Toy):
     planes: ClassVar[int] = 48
     examples: ClassVar[int] = 512
     recipe: ClassVar[Mapping[str, Any]] = {
-        "steps": 4000,
-        "starts": {"count": 2, "until": 0.5},
+        "steps": 6000,
+        "starts": {"count": 2, "until": 0.4},
         "batch_size": 1024,
         "components": 300,
         "importance": {"kind": "layerwise-mlp", "hidden": 96},
-        "prune": {"at": 0.7, "below": 0.05},
+        "prune": {"at": 0.5, "below": 0.2},
         "losses": {
             "stochastic": {"routing": "subset"},
             "faithfulness": {"coefficient": 1e-2, "relative": True},

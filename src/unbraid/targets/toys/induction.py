@@ -9,7 +9,6 @@ Their ranks and subspaces are found in the trained weights on the data (`circuit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -24,6 +23,7 @@ from unbraid.targets.behaviour import kl
 from unbraid.targets.circuits import Circuit, Pieces, matching_circuit, moving_circuit, steepest_fall
 from unbraid.targets.class_panel import class_panel
 from unbraid.targets.panel import Panel
+from unbraid.targets.repeated_pairs import RepeatedPairs, at_place, place_of_pair, repeats, unseen
 from unbraid.targets.sites import weight_of
 from unbraid.targets.toy import Check, Toy, Trained, toys
 from unbraid.targets.transformer import Decoder, uniform_attention
@@ -31,47 +31,6 @@ from unbraid.targets.truth import SiteTruth, Truth
 
 PREVIOUS, MATCHING, COPYING = "previous token", "matching", "copying"
 EXAMPLES = 2048
-
-
-@dataclass(frozen=True)
-class RepeatedPairs:
-    """Sequences `[BOS] T* S M T* S` of a fixed length, in which S stands exactly twice; everything else is uniform.
-
-    Tokens 0 … n_tokens - 1 are ordinary, then come the triggers, then BOS. Without triggers of their own, S is any ordinary token.
-    """
-
-    n_tokens: int
-    length: int
-    n_triggers: int
-
-    def batch(self, step: int, size: int, generator: torch.Generator) -> Int[Tensor, "batch pos"]:
-        """Draw `size` sequences; `step` plays no part."""
-
-        def uniform(low: int, high: int, columns: int) -> Tensor:
-            return torch.randint(low, high, (size, columns), generator=generator, device=generator.device)
-
-        if self.n_triggers:
-            trigger = uniform(self.n_tokens, self.n_tokens + self.n_triggers, 1)
-            tokens = uniform(0, self.n_tokens, self.length)
-        else:
-            trigger = uniform(0, self.n_tokens, 1)
-            tokens = uniform(0, self.n_tokens - 1, self.length)
-            tokens += tokens >= trigger  # an ordinary token that is not S
-        tokens.scatter_(1, uniform(1, self.length - 2, 1), trigger)
-        tokens[:, -1:] = trigger
-        tokens[:, 0] = self.n_tokens + self.n_triggers
-        return tokens
-
-
-def place_of_pair(tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, " batch"]:
-    """Return where the first S stands; M stands behind it."""
-    return (tokens[:, :-1] == tokens[:, -1:]).int().argmax(dim=1)
-
-
-def at_place(tokens: Int[Tensor, "batch pos"], offset: int, rank: int) -> Float[Tensor, "batch pos rank"]:
-    """Return 1 at the place of the first S plus `offset`, where the pieces must be important, and NaN where the truth does not say."""
-    here = F.one_hot(place_of_pair(tokens) + offset, tokens.shape[1]).bool()
-    return torch.where(here, 1.0, torch.nan)[..., None].expand(-1, -1, rank)
 
 
 @toys.register
@@ -108,8 +67,19 @@ class Induction(Toy):
         "importance": {"kind": "layerwise-mlp", "hidden": 8},
         "losses": {
             "stochastic": {"routing": "all"},
+            # Sites that see the last position alone pay for it in full, where the others pay for it among all positions: less for them.
             "minimality": {
                 "coefficient": 3e-3,
+                "sites": ["blocks.0.*", "blocks.1.k", "blocks.1.v"],
+                "frequency": None,
+                "gamma_end": 1.0,
+                "normalized": True,
+                "decay": {"begin": 0.4, "end": 0.6, "final_share": 0.01},
+            },
+            "minimality-last": {
+                "kind": "minimality",
+                "coefficient": 2e-4,
+                "sites": ["blocks.1.q", "blocks.1.o"],
                 "frequency": None,
                 "gamma_end": 1.0,
                 "normalized": True,
@@ -210,7 +180,13 @@ class Induction(Toy):
     def truth(self, module: nn.Module) -> Truth:
         """Return the circuits' pieces; which basis they come in is nobody's business, and no module is needed without the others."""
         sites: dict[str, SiteTruth] = {}
-        bars: dict[str, tuple[float | None, float | None]] = {}
+        # What the data never uses belongs to no circuit, so the pieces need not add up to the weights; and all modules together are one
+        # to whoever asks when parts are needed, so that agreement with them says nothing. Both lines are for reading.
+        bars: dict[str, tuple[float | None, float | None]] = {
+            "faithfulness": (None, None),
+            "subspace_overlap": (0.9, None),
+            "module_ari": (None, None),
+        }
         for circuit, rank in self.planted(module):
             for path, basis, (V, U) in zip(circuit.sites, circuit.read_bases, circuit.cut(rank), strict=True):
                 sites[path] = SiteTruth(
@@ -282,17 +258,6 @@ class Induction(Toy):
         return class_panel(
             self, module, lambda x: place_of_pair(x) - 1, names, word="place", distractors=repeats, distractor_word="other repeated tokens"
         )
-
-
-def repeats(tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, " batch"]:
-    """Return how many positions between BOS and the last S hold a token that stood before."""
-    inner = tokens[:, 1:-1]
-    return (inner[:, :, None] == inner[:, None, :]).tril(-1).any(-1).sum(1)
-
-
-def unseen(tokens: Int[Tensor, "batch pos"], n_tokens: int) -> Int[Tensor, " batch"]:
-    """Return an ordinary token that stands nowhere in each sequence, or stands there least."""
-    return F.one_hot(tokens.clamp(max=n_tokens), n_tokens + 1).sum(1)[:, :n_tokens].argmin(1)
 
 
 def accuracy(logits: Float[Tensor, "batch d_out"], wanted: Int[Tensor, " batch"]) -> float:

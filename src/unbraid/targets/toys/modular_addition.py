@@ -174,10 +174,13 @@ class ModularAddition(Toy):
     def labels(self, module: nn.Module) -> tuple[Int[Tensor, " d_mlp"], list[int]]:
         """Return each neuron's frequency (0 for none), and the key frequencies, in rising order."""
         _, h = mlp_values(module, self.data().all())
-        share, best = variance_shares(self._by_pair(h)).max(dim=0)
+        shares = variance_shares(self._by_pair(h))
+        share, best = shares.max(dim=0)
         labels = torch.where(share >= CLEAN, best + 1, 0)
         power = h.var(dim=0)
         key = [k for k in labels.unique().tolist() if k and float(power[labels == k].sum() / power.sum()) >= KEY]
+        if not key:  # a model that does not work by waves: its strongest frequency stands for the claim, which the checks then refuse
+            key = [int((shares * power).sum(dim=1).argmax()) + 1]
         return torch.where(torch.isin(labels, torch.tensor(key)), labels, 0), key
 
     def planted(self, module: nn.Module) -> dict[str, tuple[Pieces, tuple[str, ...]]]:
@@ -218,7 +221,10 @@ class ModularAddition(Toy):
             basis, _ = roots(stream if site == READ else active)
             on = everywhere(len(names))
             sites[site] = SiteTruth(V, U, "always_on", on=on, needed=on, read_basis=basis, modules=names, any_basis=True)
-        return Truth(sites=sites, unresolvable=(frozenset(sites[READ].modules),))
+        # What the data never uses belongs to no frequency, so the pieces need not add up to the weights; and all modules together are one
+        # to whoever asks when parts are needed, so that agreement with them says nothing. Both lines are for reading.
+        bars = {"faithfulness": (None, None), "subspace_overlap": (0.9, None), "module_ari": (None, None)}
+        return Truth(sites=sites, unresolvable=(frozenset(sites[READ].modules),), bars=bars)
 
     def checks(self, module: nn.Module) -> tuple[Check, ...]:
         """Return whether it generalises, whether the key frequencies carry the answers, and whether every input needs each of them."""

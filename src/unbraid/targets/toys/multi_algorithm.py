@@ -43,6 +43,8 @@ from unbraid.targets.truth import SiteTruth, Truth
 EXAMPLES = 8192
 IDLE = 1e-4
 """A neuron that writes less than this share of what its block writes, in squared length, belongs to no module."""
+SILENCE = 5.0
+"""Weight of silence in training."""
 MARGIN = 0.1
 """How far below zero training pushes the neurons of blocks that are not used."""
 
@@ -64,6 +66,10 @@ class MultiAlgorithm(Toy):
     """Neurons of the blocks add, max and copy."""
     weight_decay: NonNegativeFloat = 0.1
     """AdamW's weight decay in training."""
+    connection_cost: NonNegativeFloat = 1e-4
+    """Weight of the L1 norm of the MLPs in training, reached half way."""
+    smoothing: float = Field(default=0.1, ge=0, lt=1)
+    """Label smoothing in training: answers of a moderate confidence are ones that every used part has a say in."""
 
     summary: ClassVar[str] = "a transformer with 3 blocks of neurons, for sums, maxima and copies; a fourth operation uses two of them"
     lesson: ClassVar[str] = "a token chooses the circuit, and circuits share parts: the adder is one module though two operations need it"
@@ -117,19 +123,24 @@ class MultiAlgorithm(Toy):
         data = self.data()
         for step in range(self.training_steps):
             x = data.batch(step, self.training_batch, generator)
-            run = module.run(x)
+            # Answers are asked for with unused blocks silent, so that nothing is gained by what they say.
+            mute = ~uses(self.operation(x))
+            run = module.run(x, mute=mute)
             order = torch.randperm(len(x), generator=generator)
             swap = self._shared_block(x, order, generator)
-            hybrid = module.run(x, reordered(run, order), swap).logits
-            # Silence sets in once blocks have something to say; from the start it leaves them dead.
-            silence = min(1.0, max(0.0, 2 * step / self.training_steps - 0.3)) * self._noise(module, x, run)
-            loss = F.cross_entropy(run.logits, self.wanted(x)) + F.cross_entropy(hybrid, self._hybrid(x, order, swap))
+            hybrid = module.run(x, reordered(run, order), swap, mute).logits
+            # Order sets in once blocks have something to say; from the start it leaves them dead.
+            late = min(1.0, max(0.0, 2 * step / self.training_steps - 0.3))
+            disorder = SILENCE * self._noise(module, x, run) + self._two_ways(module, x)
+            asked = ((run.logits, self.wanted(x)), (hybrid, self._hybrid(x, order, swap)))
+            loss = sum((F.cross_entropy(*each, label_smoothing=self.smoothing) for each in asked), torch.zeros(()))
             optimizer.zero_grad()
-            (loss + silence + self._two_ways(module, x)).backward()
+            (loss + late * (disorder + self.connection_cost * _size(module))).backward()
             optimizer.step()
             schedule.step()
+        self._bury(module)
         trained = self.measure(module)
-        unlearned = [OPERATIONS[index] for index in trained.unlearned(share=0.05)]
+        unlearned = [OPERATIONS[index] for index in trained.unlearned(share=0.15)]
         if unlearned:
             raise UserError(f"Training {self.kind} with seed {seed} left {unlearned} unlearned.", "Train again with another --seed.")
         return trained
@@ -197,6 +208,16 @@ class MultiAlgorithm(Toy):
             block = torch.zeros(len(BLOCKS)).index_add_(0, owner, written)
             kept.append((written > IDLE * block[owner]).nonzero()[:, 0])
         return kept[0], kept[1]
+
+    def _bury(self, module: Calculator) -> None:
+        """Set neurons that write nothing to zero, so that no matrix holds what nothing needs."""
+        with torch.no_grad():
+            for name, kept in zip(LAYERS, self._kept(module), strict=True):
+                mlp = module.get_submodule(name)
+                dead = torch.ones(mlp.mlp_in.out_features, dtype=torch.bool)
+                dead[kept] = False
+                mlp.mlp_in.weight[dead] = 0
+                mlp.mlp_out.weight[:, dead] = 0
 
     def _on(self, owner: Int[Tensor, " kept"]) -> Callable[[Tensor], Tensor]:
         """Return the oracle's importance: a block's pieces are on where its operation is asked for."""
@@ -275,3 +296,8 @@ def as_calculator(module: nn.Module) -> Calculator:
 
 def _share(right: Bool[Tensor, " n"]) -> float:
     return float(right.float().mean())
+
+
+def _size(module: Calculator) -> Tensor:
+    """Return the L1 norm of the MLPs' matrices."""
+    return torch.stack([matrix.abs().sum() for mlp in (module.first, module.second) for matrix in mlp.parameters()]).sum()

@@ -25,3 +25,49 @@ class ResidualMLP2(ResidualMLP):
     lesson: ClassVar[str] = "one mechanism can be spread over layers; its pieces belong together although no single matrix holds it"
     sites: ClassVar[tuple[str, ...]] = ("blocks.*.mlp_*",)
     published: ClassVar[Mapping[str, int]] = {"n_features": 100, "d_model": 1000, "d_mlp": 25}
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "steps": 4000,
+        "batch_size": 1024,
+        "components": {"*.mlp_in": 120, "*.mlp_out": 32},
+        "warmup": {"steps": 200, "learning_rate": 0.01, "weight_decay": 0.1},
+        "importance": {
+            "kind": "per-site",
+            "sites": {"*.mlp_in": {"kind": "component-readout"}, "*.mlp_out": {"kind": "layerwise-mlp", "hidden": 8}},
+        },
+        "losses": {
+            "stochastic": {"routing": "subset", "coefficient": 2.0},
+            "faithfulness": {"coefficient": 1e-3, "relative": True},
+            # Little pressure at first, or features with like directions share a piece; then much, or one feature has two pieces;
+            # none late. The first layer's pieces matter least and bear less of it.
+            "minimality": {
+                "coefficient": 5e-6,
+                "sites": "blocks.0.mlp_in",
+                "normalized": True,
+                "anneal_until": 0.55,
+                "decay": {"begin": 0.08, "end": 0.3, "final_share": 5.0},
+            },
+            "minimality-later": {
+                "kind": "minimality",
+                "coefficient": 8e-6,
+                "sites": "blocks.1.mlp_in",
+                "normalized": True,
+                "anneal_until": 0.55,
+                "decay": {"begin": 0.08, "end": 0.3, "final_share": 5.0},
+            },
+            "minimality-out": {
+                "kind": "minimality",
+                "coefficient": 2e-5,
+                "sites": "*.mlp_out",
+                "normalized": True,
+                "frequency": None,
+                "gamma_end": 0.2,
+                "decay": {"begin": 0.48, "end": 0.7, "final_share": 0.05},
+            },
+        },
+        "prune": {"at": 0.6, "below": 0.15},
+        "optimizer": {
+            "factors": {"learning_rate": 2e-3, "final_share": 0.1},
+            "importance": {"learning_rate": 2e-3, "final_share": 0.1},
+            "epsilon": 1e-11,
+        },
+    }

@@ -27,3 +27,49 @@ class ResidualMLP3(ResidualMLP):
     # Trained longer, features settle in one or two of the layers; here each still needs all three.
     training_steps: ClassVar[int] = 500
     published: ClassVar[Mapping[str, int]] = {"n_features": 102, "d_model": 1000, "d_mlp": 17}
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "steps": 4000,
+        "batch_size": 1024,
+        "components": {"*.mlp_in": 144, "*.mlp_out": 26},
+        "warmup": {"steps": 200, "learning_rate": 0.01, "weight_decay": 0.1},
+        "importance": {
+            "kind": "per-site",
+            "sites": {"*.mlp_in": {"kind": "component-readout"}, "*.mlp_out": {"kind": "layerwise-mlp", "hidden": 8}},
+        },
+        "losses": {
+            "stochastic": {"routing": "subset", "coefficient": 2.0},
+            "faithfulness": {"coefficient": 1e-3, "relative": True},
+            # Little pressure at first, or features with like directions share a piece; then much, or one feature has two pieces;
+            # none late. The first layer's pieces matter least and bear less of it.
+            "minimality": {
+                "coefficient": 4e-6,
+                "sites": "blocks.0.mlp_in",
+                "normalized": True,
+                "anneal_until": 0.55,
+                "decay": {"begin": 0.08, "end": 0.3, "final_share": 5.0},
+            },
+            "minimality-later": {
+                "kind": "minimality",
+                "coefficient": 6e-6,
+                "sites": ["blocks.1.mlp_in", "blocks.2.mlp_in"],
+                "normalized": True,
+                "anneal_until": 0.55,
+                "decay": {"begin": 0.08, "end": 0.3, "final_share": 5.0},
+            },
+            "minimality-out": {
+                "kind": "minimality",
+                "coefficient": 1.6e-5,
+                "sites": "*.mlp_out",
+                "normalized": True,
+                "frequency": None,
+                "gamma_end": 0.2,
+                "decay": {"begin": 0.48, "end": 0.7, "final_share": 0.05},
+            },
+        },
+        "prune": {"at": 0.6, "below": 0.12},
+        "optimizer": {
+            "factors": {"learning_rate": 2e-3, "final_share": 0.1},
+            "importance": {"learning_rate": 2e-3, "final_share": 0.1},
+            "epsilon": 1e-11,
+        },
+    }

@@ -62,7 +62,7 @@ class Retina(Toy):
     """Neurons of the first hidden layer."""
     switching: bool = True
     """Whether the goal changes and the combiner starts afresh in every period."""
-    connection_cost: NonNegativeFloat = 1e-4
+    connection_cost: NonNegativeFloat = 3e-5
     """Weight of the L1 norm of the first two matrices in training."""
     probability: float = Field(default=0.5, gt=0, le=1)
     """Chance that a side of the retina is active; a blank side needs nothing."""
@@ -70,9 +70,8 @@ class Retina(Toy):
     summary: ClassVar[str] = "8 pixels, a left and a right object, L AND R: neurons by the side that moves them, the rest is the combiner"
     lesson: ClassVar[str] = "changing goals reward modules, but gradient descent rewards them weakly: measure, do not assume"
     sites: ClassVar[tuple[str, ...]] = ("linear1", "linear2", "linear3")
-    periods: ClassVar[int] = 40
-    period_steps: ClassVar[int] = 120
-    last_steps: ClassVar[int] = 1000
+    periods: ClassVar[int] = 12
+    period_steps: ClassVar[int] = 400
     training_batch: ClassVar[int] = 512
     recipe: ClassVar[Mapping[str, Any]] = {
         "steps": 4000,
@@ -109,33 +108,30 @@ class Retina(Toy):
         return torch.full_like(self.wanted(inputs), (self.probability / 2) ** 2)
 
     def train(self, seed: int = 0) -> Trained:
-        """Train through the periods, and in the end a combiner for L AND R alone.
+        """Train through the periods, of which the last is longer and has the goal L AND R.
 
         Raises:
             UserError: The goal is not learned.
         """
         generator = torch.Generator().manual_seed(seed)
         module = seeded_mlp(self._widths, True, seed)
-        for period in range(self.periods + 1):
-            last = period == self.periods
+        for period in range(self.periods):
             if self.switching and period > 0:
                 fresh = seeded_mlp(self._widths, True, seed + 1000 * period)
                 for layer in (3, 4):
                     module.get_submodule(f"linear{layer}").load_state_dict(fresh.get_submodule(f"linear{layer}").state_dict())
-            either = self.switching and (self.periods - period) % 2 == 1
-            self._train_period(module, either, generator, period, last)
+            either = self.switching and (self.periods - 1 - period) % 2 == 1
+            self._train_period(module, either, generator, last=period == self.periods - 1)
         trained = self.measure(module)
         if trained.unlearned(share=0.1):
             raise UserError(f"Training {self.kind} with seed {seed} did not learn the goal.", "Train again with another --seed.")
         return trained
 
-    def _train_period(self, module: MLP, either: bool, generator: torch.Generator, period: int, last: bool) -> None:
-        """Train towards L OR R or L AND R, under the cost on connections; in the last period the eyes stay as they are."""
-        layers = (3, 4) if last and self.switching else (1, 2, 3, 4)
-        trained = [parameter for layer in layers for parameter in module.get_submodule(f"linear{layer}").parameters()]
-        steps = self.last_steps if last else self.period_steps
-        optimizer = torch.optim.Adam(trained, lr=3e-3)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=0.0 if last else 1e-3)
+    def _train_period(self, module: MLP, either: bool, generator: torch.Generator, last: bool) -> None:
+        """Train towards L OR R or L AND R, under the cost on connections."""
+        steps = self.period_steps * (3 if last else 1)
+        optimizer = torch.optim.Adam(module.parameters(), lr=3e-3)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=0.0 if last else 3e-3)
         matrices = [module.get_parameter(f"linear{layer}.weight") for layer in (1, 2)]
         data = self.data()
         for step in range(steps):
@@ -147,7 +143,7 @@ class Retina(Toy):
             (F.mse_loss(module(x), goal) + self.connection_cost * cost).backward()
             optimizer.step()
             schedule.step()
-            if 2 * period > self.periods:  # what is not used may then be ablated: a neuron without its piece is silent
+            if last:  # what is not used may then be ablated: a neuron without its piece is silent
                 with torch.no_grad():
                     for layer in (1, 2, 3):
                         module.get_parameter(f"linear{layer}.bias").clamp_(max=0)
@@ -193,7 +189,7 @@ class Retina(Toy):
                 "linear3": _site(code[:, kept[1]], weights[2][kept[1]], labels[1][kept[1]], neurons(2)),
             },
             module_inputs={"left": tuple(SIDES[0]), "right": tuple(SIDES[1]), "combiner": tuple(range(8))},
-            bars={f"l0/linear{layer}": (None, None) for layer in (1, 2, 3)},
+            bars={**{f"l0/linear{layer}": (None, None) for layer in (1, 2, 3)}, "module_ari": (None, None)},
         )
 
     def checks(self, module: nn.Module) -> tuple[Check, ...]:
@@ -209,9 +205,17 @@ class Retina(Toy):
         unread = rest.square().sum(0) / (seen - seen.mean(0)).square().sum(0)
         return (
             Check("accuracy", float(met), low=0.98, why="the goal is not learned"),
-            Check("variance of the worse object that a linear map cannot read from the second layer", float(unread.max()), high=0.25,
-                  why="the combiner does not work on objects"),
-            Check("share of the effects on first-layer neurons that one side moves", float(1 - mixed), low=0.8, why="there is no left and right"),
+            Check(
+                "variance of the worse object that the second layer does not show to a linear map, for reading",
+                float(unread.max()),
+                why="gradient descent need not form objects: the goal may be computed across both sides at once",
+            ),
+            Check(
+                "share of the effects on first-layer neurons that one side moves",
+                float(1 - mixed),
+                low=0.8,
+                why="there is no left and right",
+            ),
         )
 
 

@@ -3,8 +3,9 @@
 Each module has `d_in` inputs and one feature that says that it is active. All features lie on random unit vectors of a stream with
 half as many dimensions, and the hidden units read them back through the same vectors, so that every read is disturbed by what
 else is there: `pre = A_k x̂_k + θ (on̂ - 1)`. Without the switch (θ = 0) the disturbance fires the neurons of every inactive module, and all
-of those together drown the active ones. With θ = 1 inactive modules stay silent, and what is left is an error within the active module that
-falls as 1 / D. Superposition needs scale.
+of those together drown the active ones. With a switch inactive modules stay silent, and what is left is an error within the active module that
+falls as 1 / D: superposition needs scale. A stronger switch than needed is worse, since its own disturbance grows with θ, and because
+whatever a piece writes into a silent module below θ changes nothing. For that reason single pieces are not what is scored here, only modules.
 
 Source: Bushnaq & Mendel 2024, "Circuits in superposition"; Linsefors et al. 2025. The switch and its numbers were measured here.
 """
@@ -41,7 +42,7 @@ class SuperposedBlocks(Toy):
     switch: NonNegativeFloat = 0.7
     """θ: how far an inactive module is pushed below firing; 0 is no switch."""
     active: PositiveInt = 1
-    """z, how many modules each input has."""
+    """z, how many modules each input has, at least."""
     together: float = Field(default=0.0, ge=0, le=1)
     """Chance that an active module brings its partner along; at 1 nothing can tell the two apart."""
 
@@ -90,7 +91,7 @@ class SuperposedBlocks(Toy):
         names = tuple(f"module {k}" for k in range(self.modules) for _ in range(self.d_mlp))
         pairs = [frozenset((f"module {k}", f"module {k + 1}")) for k in range(0, self.modules - 1, 2)]
         return Truth(
-            sites=neuron_pieces(cast(BlocksModule, module), names, torch.ones(len(names)), self.clearly),
+            sites=neuron_pieces(cast(BlocksModule, module), names, torch.ones(len(names)), self.clearly, any_basis=True),
             module_inputs={f"module {k}": self.data().features_of(k) for k in range(self.modules)},
             unresolvable=tuple(pairs) if self.together == 1 else (),
             bars={"module_ari": (0.9, None)},

@@ -1,8 +1,8 @@
 """Universal AND, trained: all pairwise ANDs by fewer neurons than pairs. A negative control: the planted claim is false.
 
-Constructions of universal AND give each pair a few neurons of its own. Trained networks find another solution, in which every
-neuron serves every output. The truth declared here is the wrong one, a piece of the first layer for each pair, and a decomposition must
-not confirm it.
+Constructions of universal AND give each pair a few neurons of its own. Trained networks find a dense solution, in which many neurons
+serve each output and each neuron many outputs. The truth declared here is the wrong one, a piece of each layer for each pair, and a
+decomposition must not confirm it: an input needs several times as many pieces as pairs are true.
 
 Sources: Hänni et al. 2024 (arXiv 2408.05451) for the construction; Newgas 2025 for what training finds.
 """
@@ -40,7 +40,7 @@ class UniversalAnd(Toy):
     probability: float = Field(default=0.05, gt=0, le=1)
     """Chance that a boolean is true."""
 
-    summary: ClassVar[str] = "negative control: 120 ANDs by 40 neurons, with the false claim of a piece of the first layer for each pair"
+    summary: ClassVar[str] = "negative control: 120 ANDs by 40 neurons, with the false claim of a piece for each pair in each layer"
     lesson: ClassVar[str] = "a construction shows that a sparse solution exists, not that training finds it"
     sites: ClassVar[tuple[str, ...]] = ("linear1", "linear2")
     negative_control: ClassVar[bool] = True
