@@ -39,7 +39,7 @@ def test_the_bundled_model_is_real_and_an_untrained_one_is_not() -> None:
 
 def test_a_sub_parity_serves_every_task_that_uses_it() -> None:
     toy = SharedParity()
-    site = toy.truth(toy.load()).sites["linear3"]
+    site = toy.truth(toy.load()).sites["linear2"]
     base, composed = int(toy.uses[6].nonzero()[0, 0]), 6
     bits = torch.zeros(12)
     bits[toy.subsets[base, 0]] = 1

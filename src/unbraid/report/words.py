@@ -93,7 +93,10 @@ GLOSSARY = (
     ("null", "The same measurement on something that found nothing: the untrained start, importances shuffled over inputs, or all zero."),
     ("bar", "What a value must meet to pass; where its numbers come from stands below it in the table."),
     ("MMCS, ML2R", "Mean best cosine of the planted directions with recovered ones, and the ratio of their lengths there."),
-    ("module", "Subcomponents of one or several sites that belong together; planted in some toys, and found as groups that inputs need together."),
+    (
+        "module",
+        "Subcomponents of one or several sites that belong together; planted in some toys, and found as groups that inputs need together.",
+    ),
     ("ARI", "Adjusted Rand index: how far found groups agree with planted modules; 1 is the same, 0 is chance."),
     ("identity error", "How many entries keep the importances on one-hot probes from being a permuted identity."),
 )

@@ -121,8 +121,8 @@ class CompressedComputation(Toy):
         """Train on the labels with Adam, the rate falling as a cosine.
 
         By squared error, sharing a neuron among k features costs as much, with one feature on, as giving it to one of them: k - 1 features'
-        worth. With clean labels an L1 norm that falls to nothing decides between such solutions. It costs no loss: without it the loss is the same, and half of the features
-        are half learned.
+        worth. With clean labels an L1 norm that falls to nothing decides between such solutions. It costs no loss: without it the
+        loss is the same, and half of the features are half learned.
         """
         generator = torch.Generator().manual_seed(seed)
         module = seeded_mlp((self.n_features, self.d_mlp, self.n_features), bias=False, seed=seed)
@@ -190,7 +190,7 @@ class CompressedComputation(Toy):
         )
 
     def truth(self, module: nn.Module) -> Truth:
-        """Return the links of the dedicated neurons; where neurons are shared by design, a reading piece per feature and one full writing map."""
+        """Return the links of the dedicated neurons; where neurons are shared, a reading piece per feature and one full writing map."""
         if self.is_dedicated:
             links = links_of(module)
             return Truth(sites={"linear1": reading_truth(module, links), "linear2": writing_truth(module, links)})

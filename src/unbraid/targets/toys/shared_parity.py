@@ -6,7 +6,8 @@ belongs to one sub-parity, is silent in tasks that do not use it, and swapping i
 swapped sub-parity would. Neurons of the first layer are free; whom they serve is measured.
 
 Why three hidden layers: bits to sub-parities takes one, and so does the parity of two sub-parities, `s - 2 ReLU(s - 1)` of their sum s.
-The last matrix has rank one, every answer needs it, and it is no site.
+That combiner is one for all: reading the sum takes one piece that every task needs or one per sub-parity, at the same cost, so its
+matrices decide nothing and are no sites.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class SharedParity(Toy):
 
     summary: ClassVar[str] = "6 parities and 3 parities of parities: one module per sub-parity, shared by every task that uses it"
     lesson: ClassVar[str] = "one computation serves several tasks, so modules overlap: sorting parts by task gets them wrong"
-    sites: ClassVar[tuple[str, ...]] = ("linear1", "linear2", "linear3")
+    sites: ClassVar[tuple[str, ...]] = ("linear1", "linear2")
     training_steps: ClassVar[int] = 4000
     training_batch: ClassVar[int] = 1024
     recipe: ClassVar[Mapping[str, Any]] = {
@@ -224,11 +225,11 @@ class SharedParity(Toy):
         return self.data().batch(0, EXAMPLES, torch.Generator().manual_seed(seed))
 
     def truth(self, module: nn.Module) -> Truth:
-        """Return one reading piece per neuron of the first layer, one writing piece per unit, and one piece that reads each unit."""
+        """Return one reading piece per neuron of the first layer, one writing piece per unit, and idle neurons left out."""
         model = as_mlp(module)
         labels = self.labels(model)
         kept = (labels != IDLE).nonzero()[:, 0]
-        first, second, third = (model.get_parameter(f"linear{layer}.weight").detach().T for layer in (1, 2, 3))
+        first, second = (model.get_parameter(f"linear{layer}.weight").detach().T for layer in (1, 2))
         own, units = torch.arange(self.n_base), torch.eye(self.n_base)
 
         def neurons(inputs: Tensor) -> Tensor:
@@ -242,9 +243,8 @@ class SharedParity(Toy):
             sites={
                 "linear1": self._site(first[:, kept], torch.eye(self.width)[kept], labels[kept], neurons),
                 "linear2": self._site(second, units, own, carried),
-                "linear3": self._site(units, third, own, carried),
             },
-            bars={f"l0/linear{layer}": (None, None) for layer in (1, 2, 3)},
+            bars={f"l0/linear{layer}": (None, None) for layer in (1, 2)},
         )
 
     def _site(self, V: Tensor, U: Tensor, labels: Tensor, activity: Callable[[Tensor], Tensor]) -> SiteTruth:
@@ -285,12 +285,12 @@ class SharedParity(Toy):
         )
 
     def _only_used(self, model: MLP, x: Tensor) -> float:
-        """Return the accuracy when every piece of the first three matrices is ablated that the truth does not call for."""
+        """Return the accuracy when every piece of the first two matrices is ablated that the truth does not call for."""
         hidden = x
         for path, site in self.truth(model).sites.items():
             bias = model.get_parameter(f"{path}.bias")
             hidden = F.relu((hidden @ site.V * site.on(x)) @ site.U + bias)
-        return _accuracy(model.after(hidden, 3), self.wanted(x))
+        return _accuracy(model.after(hidden, 2), self.wanted(x))
 
     def _without(self, model: MLP, x: Tensor) -> float:
         """Return the best that composed tasks still do when a unit which they use holds another input's value; chance is one half."""
