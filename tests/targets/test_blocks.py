@@ -73,7 +73,6 @@ def test_every_basis_computes_the_planted_modules(basis: str) -> None:
 def test_a_rotation_changes_the_weights_and_not_the_function() -> None:
     aligned, rotated = compiled().load(), compiled(basis="rotated").load()
     for own, other in zip(weight_matrices(aligned), weight_matrices(rotated), strict=True):
-        assert float((own.abs() > 1e-6).float().mean()) != pytest.approx(1.0) or float((own - other).norm() / own.norm()) > 1
         assert float((own - other).norm() / own.norm()) > 1
     x = compiled().data().batch(0, 64, generator())
     torch.testing.assert_close(aligned(x), rotated(x), atol=1e-5, rtol=1e-4)

@@ -88,4 +88,4 @@ def test_the_panel_asks_every_input_beside_the_best_linear_model() -> None:
     toy = CoupledTeachers()
     panel = toy.panel(toy.load())
     assert len(panel.loss_per_feature) == 16
-    assert bool((panel.loss_per_feature < panel.naive_per_feature).all())
+    assert float(panel.loss_per_feature.sum()) < 0.05 * float(panel.naive_per_feature.sum())

@@ -82,7 +82,7 @@ def test_the_planted_pieces_do_what_the_model_does() -> None:
     assert truth.module_names == ["add", "max", "copy"]
     module, clean = TOY.load(), TOY.load()
     for path, site in truth.sites.items():
-        module.get_submodule(path).weight.copy_((site.V @ site.U).T)
+        module.get_parameter(f"{path}.weight").copy_((site.V @ site.U).T)
     torch.testing.assert_close(module(x), clean(x), atol=1e-4, rtol=1e-4)
 
 

@@ -29,7 +29,9 @@ from torch.nn import functional as F
 
 from unbraid.core.seeds import Streams
 from unbraid.targets.blocks import BlocksModule, ModuleSparse, block_diagonal, neuron_pieces, orthogonal, relative_error, square_rows
-from unbraid.targets.toy import Check, Toy, toys
+from unbraid.targets.feature_panel import feature_panel
+from unbraid.targets.panel import Panel
+from unbraid.targets.toy import Check, Phase, Toy, toys
 from unbraid.targets.truth import Truth
 
 
@@ -44,7 +46,7 @@ class CompiledBlocks(Toy):
     """Inputs, and outputs, of each module."""
     d_mlp: PositiveInt = 8
     """Neurons of each module."""
-    coupling: NonNegativeFloat = 0.05
+    coupling: NonNegativeFloat = 0.1
     """Frobenius norm of the dense random matrix in `mlp_in`, relative to the blocks'."""
     basis: Literal["aligned", "rotated", "rescaled"] = "aligned"
     """Which basis hides the modules: none but a permutation of the hidden units; the stream rotated on both sides; and the neurons rescaled too."""
@@ -68,6 +70,11 @@ class CompiledBlocks(Toy):
         "losses": {"stochastic": {"routing": "subset"}, "minimality": {"coefficient": 4e-5}},
         "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
     }
+
+    hidden_sites: ClassVar[tuple[str, str] | None] = ("mlp_in", "mlp_out")
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"rotated": {"basis": "rotated"}, "rescaled": {"basis": "rescaled"}}
+    same_function: ClassVar[tuple[str, ...]] = ("rotated", "rescaled")
+    phase: ClassVar[Phase | None] = Phase("coupling", (0.0, 0.1, 0.3, 1.0), "probability", (0.1, 0.25, 0.5))
 
     clearly: ClassVar[float] = 0.5
     """A neuron that fires above this is certainly needed; below, ablating it costs little and the truth says nothing."""
@@ -129,6 +136,10 @@ class CompiledBlocks(Toy):
             Check("inactive modules' neurons that fire", float(fires[~active].float().mean()), 0.0, 0.01, "the coupling fires modules that have no input"),
             Check("pieces needed by an active module, neurons' own against another basis", float(fires[active].float().sum(-1).mean() / ranks.mean()), 0.0, 0.8, "another basis of the block is as cheap, so its pieces are not identifiable"),
         )  # fmt: skip
+
+    def panel(self, module: nn.Module) -> Panel:
+        """Return the loss per input feature and against the number of active modules, and answers alone and in company."""
+        return feature_panel(self, module, torch.linspace(-2, 2, 21), active=self.data().is_active, active_word="active modules")
 
     def _blocks(self) -> tuple[Tensor, Tensor]:
         """Return A [modules, d_mlp, d_in] and B [modules, d_mlp, d_in] (outputs last), rows of length 1."""

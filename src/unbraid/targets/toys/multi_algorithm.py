@@ -213,11 +213,10 @@ class MultiAlgorithm(Toy):
         """Set neurons that write nothing to zero, so that no matrix holds what nothing needs."""
         with torch.no_grad():
             for name, kept in zip(LAYERS, self._kept(module), strict=True):
-                mlp = module.get_submodule(name)
-                dead = torch.ones(mlp.mlp_in.out_features, dtype=torch.bool)
-                dead[kept] = False
-                mlp.mlp_in.weight[dead] = 0
-                mlp.mlp_out.weight[:, dead] = 0
+                read, write = (module.get_parameter(f"{name}.{site}.weight") for site in ("mlp_in", "mlp_out"))
+                alive = torch.zeros(len(read)).index_fill_(0, kept, 1.0)
+                read.mul_(alive[:, None])
+                write.mul_(alive)
 
     def _on(self, owner: Int[Tensor, " kept"]) -> Callable[[Tensor], Tensor]:
         """Return the oracle's importance: a block's pieces are on where its operation is asked for."""

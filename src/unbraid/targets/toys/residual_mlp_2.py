@@ -26,7 +26,7 @@ class ResidualMLP2(ResidualMLP):
     sites: ClassVar[tuple[str, ...]] = ("blocks.*.mlp_*",)
     published: ClassVar[Mapping[str, int]] = {"n_features": 100, "d_model": 1000, "d_mlp": 25}
     recipe: ClassVar[Mapping[str, Any]] = {
-        "steps": 4000,
+        "steps": 5000,
         "batch_size": 1024,
         "components": {"*.mlp_in": 120, "*.mlp_out": 32},
         "warmup": {"steps": 200, "learning_rate": 0.01, "weight_decay": 0.1},
@@ -40,7 +40,7 @@ class ResidualMLP2(ResidualMLP):
             # Little pressure at first, or features with like directions share a piece; then much, or one feature has two pieces;
             # none late. The first layer's pieces matter least and bear less of it.
             "minimality": {
-                "coefficient": 5e-6,
+                "coefficient": 6.5e-6,
                 "sites": "blocks.0.mlp_in",
                 "normalized": True,
                 "anneal_until": 0.55,
@@ -56,7 +56,7 @@ class ResidualMLP2(ResidualMLP):
             },
             "minimality-out": {
                 "kind": "minimality",
-                "coefficient": 2e-5,
+                "coefficient": 2.3e-5,
                 "sites": "*.mlp_out",
                 "normalized": True,
                 "frequency": None,

@@ -28,7 +28,7 @@ class ResidualMLP3(ResidualMLP):
     training_steps: ClassVar[int] = 500
     published: ClassVar[Mapping[str, int]] = {"n_features": 102, "d_model": 1000, "d_mlp": 17}
     recipe: ClassVar[Mapping[str, Any]] = {
-        "steps": 4000,
+        "steps": 5000,
         "batch_size": 1024,
         "components": {"*.mlp_in": 144, "*.mlp_out": 26},
         "warmup": {"steps": 200, "learning_rate": 0.01, "weight_decay": 0.1},
@@ -42,7 +42,7 @@ class ResidualMLP3(ResidualMLP):
             # Little pressure at first, or features with like directions share a piece; then much, or one feature has two pieces;
             # none late. The first layer's pieces matter least and bear less of it.
             "minimality": {
-                "coefficient": 4e-6,
+                "coefficient": 5e-6,
                 "sites": "blocks.0.mlp_in",
                 "normalized": True,
                 "anneal_until": 0.55,
@@ -58,7 +58,7 @@ class ResidualMLP3(ResidualMLP):
             },
             "minimality-out": {
                 "kind": "minimality",
-                "coefficient": 1.6e-5,
+                "coefficient": 1.8e-5,
                 "sites": "*.mlp_out",
                 "normalized": True,
                 "frequency": None,

@@ -82,7 +82,7 @@ class SharedParity(Toy):
         "losses": {
             "stochastic": {"routing": "subset"},
             "faithfulness": {"coefficient": 1e-2, "relative": True},
-            "minimality": {"coefficient": 2e-4},
+            "minimality": {"coefficient": 6e-4},
         },
         "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
     }

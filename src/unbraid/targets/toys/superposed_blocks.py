@@ -54,7 +54,7 @@ class SuperposedBlocks(Toy):
     recipe: ClassVar[Mapping[str, Any]] = {
         "steps": 4000,
         "batch_size": 1024,
-        "components": 384,
+        "components": {"mlp_in": 896, "mlp_out": 384},
         "importance": {"kind": "layerwise-mlp", "hidden": 256},
         "prune": {"at": 0.7, "below": 0.05},
         "losses": {
