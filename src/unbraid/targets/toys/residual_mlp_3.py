@@ -63,7 +63,7 @@ class ResidualMLP3(ResidualMLP):
                 "normalized": True,
                 "frequency": None,
                 "gamma_end": 0.2,
-                "decay": {"begin": 0.48, "end": 0.7, "final_share": 0.05},
+                "decay": {"begin": 0.48, "end": 0.7, "final_share": 0.02},
             },
         },
         "prune": {"at": 0.6, "below": 0.12},
