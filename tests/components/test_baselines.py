@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from unbraid.components.agreement import agreement
 from unbraid.components.baselines import (
     TwoMatrices,
     activation_correlation,
@@ -21,6 +20,7 @@ from unbraid.components.baselines import (
     spectral,
     weight_graph,
 )
+from unbraid.core.agreement import agreement
 
 K, D, H = 8, 4, 8
 PLANTED = torch.arange(K * H) // H

@@ -10,7 +10,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmarks.controls import stopped_early
 from tests.models import mlp
 from unbraid.core.statistics import Estimate
 from unbraid.decompose.bars import bars_for
@@ -261,11 +260,6 @@ def test_target_without_truth_that_lost_its_behaviour_is_no_candidate() -> None:
 def test_same_decomposition_same_scorecard() -> None:
     decomposition = written_out(Target(mlp(), sites="*", data=SparseFeatures(4, 0.5)))
     assert decomposition.scorecard().tree() == decomposition.scorecard().tree()
-
-
-def test_run_that_is_stopped_early_fails() -> None:
-    failed = stopped_early("tms-5-2", 0.05)
-    assert {"identity_error", *BEHAVIOUR} <= set(failed)
 
 
 @pytest.mark.parametrize(("factor", "wrong"), [(30.0, "few"), (1 / 30, "many")])

@@ -6,7 +6,6 @@ from torch import nn
 
 from unbraid.core.errors import UserError
 from unbraid.targets.calculator import ADD, BOTH, COPY, MAX, Calculator, Questions, answer, reordered, results, uses
-from unbraid.targets.toy import load_target
 from unbraid.targets.toys.multi_algorithm import MultiAlgorithm
 
 TOY = MultiAlgorithm()
@@ -76,9 +75,7 @@ def test_muted_blocks_say_nothing() -> None:
 
 
 def test_the_planted_pieces_do_what_the_model_does() -> None:
-    target = load_target("multi-algorithm")
-    truth, x = target.truth, examples()
-    assert truth is not None
+    truth, x = TOY.truth(TOY.load()), examples()
     assert truth.module_names == ["add", "max", "copy"]
     module, clean = TOY.load(), TOY.load()
     for path, site in truth.sites.items():

@@ -195,9 +195,10 @@ def train_target(
         losses = {"loss_per_feature": trained.loss_per_feature.tolist(), "naive_per_feature": trained.naive_per_feature.tolist()}
         typer.echo(json.dumps({"target": name, "seed": seed, "weights": str(path), **losses}))
         return
-    worst = float((trained.loss_per_feature / trained.naive_per_feature).max())
+    share = trained.loss_per_feature / trained.naive_per_feature
+    learned = len(share) - len(trained.unlearned(0.5))
     typer.echo(
-        f"Trained {name} with seed {seed}: all {len(trained.loss_per_feature)} features are learned; "
-        f"the worst one's squared error is {100 * worst:.1f} % of ignoring it."
+        f"Trained {name} with seed {seed}: {learned} of {len(share)} features have less than half of the squared error of ignoring them; "
+        f"the worst one's is {100 * float(share.max()):.1f} % of it."
     )
     typer.echo(f"Weights: {path}. Take it apart: unbraid decompose {name}" + ("" if bundled else f" --weights {path}"))

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from unbraid.components.agreement import Agreement, agreement
 from unbraid.components.baselines import TwoMatrices, baseline_labels, modularity_z
 from unbraid.components.coverage import Factors
 from unbraid.components.labelling import planted_names
 from unbraid.components.measure import Labels, factors_of
 from unbraid.components.module_scores import has_modules, planted_labels
 from unbraid.components.result import IGNORED, Modules
+from unbraid.core.agreement import Agreement, agreement
 from unbraid.core.errors import UserError
 from unbraid.core.seeds import Streams
 from unbraid.decompose.result import Decomposition

@@ -10,13 +10,13 @@ import torch
 from numpy import ndarray
 from scipy.optimize import linear_sum_assignment
 
-from unbraid.components.agreement import NOTHING, Agreement, agreement
 from unbraid.components.coverage import Factors, PieceMatch, SubspaceMatch, match_all_pieces, match_subspaces
 from unbraid.components.cross_talk import CrossTalk, Group, cross_talk, input_side, output_side
 from unbraid.components.labelling import planted_modules, planted_names
 from unbraid.components.probes import Probes
 from unbraid.components.result import IGNORED
 from unbraid.components.sufficiency import GroupWorth, group_worth
+from unbraid.core.agreement import NOTHING, Agreement, agreement
 from unbraid.core.seeds import Streams
 from unbraid.decompose.model import DecomposedModel
 from unbraid.targets.target import Target

@@ -162,7 +162,7 @@ def permuted(labels: Labels, seed: int) -> Labels:
 
 def _chance(decomposition: Decomposition, truth: Truth, labels: Labels, seed: int, draws: int = 20) -> Any:
     """Return the mean agreement over several random groupings."""
-    from unbraid.components.agreement import Agreement, agreement
+    from unbraid.core.agreement import Agreement, agreement
 
     found = sort_subcomponents(factors_of(decomposition.model), labels, truth)
     generator = np.random.default_rng(seed)

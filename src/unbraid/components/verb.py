@@ -10,10 +10,10 @@ from jaxtyping import Bool
 from numpy import ndarray
 from torch import Tensor
 
-from unbraid.components.agreement import agreement
 from unbraid.components.config import GroupingConfig
 from unbraid.components.description_length import merge_by_length
 from unbraid.components.result import IGNORED, Modules
+from unbraid.core.agreement import agreement
 from unbraid.core.seeds import Streams
 from unbraid.decompose.result import Decomposition
 from unbraid.targets.data import Batch, Data, draw

@@ -1,6 +1,7 @@
 """How well can modules be told at all? Two models trained on one task from different starts, their neurons matched, their labels compared.
 
-No method that looks at one trained model can be asked to agree with the labels of another one better than this.
+What two trained models do not agree on, training left open; a method that is asked about one of them can still agree with that one's own labels
+better than this.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+
+from unbraid.core.agreement import agreement
 
 
 @dataclass(frozen=True)
@@ -44,25 +47,8 @@ def seed_ceiling(
     """
     correlation = _standard(first).T @ _standard(second) / len(first)
     rows, columns = (torch.as_tensor(index) for index in linear_sum_assignment(correlation.cpu().numpy(), maximize=True))
-    ari = rand_index(first_labels[rows], second_labels[columns])
+    ari = agreement(first_labels[rows].tolist(), second_labels[columns].tolist()).ari
     return Ceiling(ari, len(rows), float(correlation[rows, columns].mean()))
-
-
-def rand_index(first: Int[Tensor, " n"], second: Int[Tensor, " n"]) -> float:
-    """Return the adjusted Rand index of two partitions (Hubert & Arabie 1985): 1 for equal ones, 0 on average for unrelated ones."""
-    _, a = first.unique(return_inverse=True)
-    _, b = second.unique(return_inverse=True)
-    table = torch.zeros(int(a.max()) + 1, int(b.max()) + 1, dtype=torch.float64)
-    table.index_put_((a, b), torch.ones(len(a), dtype=torch.float64), accumulate=True)
-    both, rows, columns = (_pairs(counts) for counts in (table, table.sum(1), table.sum(0)))
-    chance = rows * columns / max(_pairs(table.sum()), 1.0)
-    most = (rows + columns) / 2
-    return 1.0 if most == chance else (both - chance) / (most - chance)
-
-
-def _pairs(counts: Float[Tensor, "..."]) -> float:
-    """Return how many pairs lie within the same cell."""
-    return float((counts * (counts - 1) / 2).sum())
 
 
 def _standard(x: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:

@@ -27,7 +27,7 @@ from unbraid.targets.feature_panel import feature_panel
 from unbraid.targets.functional import IDLE, MIXED, cross_talk, group_means, input_effects, labels_of, module_names, specialisation
 from unbraid.targets.mlp import MLP, as_mlp, seeded_mlp
 from unbraid.targets.panel import Panel
-from unbraid.targets.toy import Check, Toy, Trained, toys
+from unbraid.targets.toy import Check, Phase, Toy, Trained, toys
 from unbraid.targets.truth import SiteTruth, Truth
 
 D_IN, D_HIDDEN, D_OUT = 4, 6, 2
@@ -84,6 +84,10 @@ class CoupledTeachers(Toy):
         },
         "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
     }
+
+    hidden_sites: ClassVar[tuple[str, str] | None] = ("linear1", "linear2")
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"ρ 0": {"coupling": 0.0}, "ρ 0.7": {"coupling": 0.7}}
+    phase: ClassVar[Phase | None] = Phase("coupling", (0.0, 0.3, 0.7), "connection_cost", (0.0, 2e-4, 6e-4))
 
     @property
     def groups(self) -> list[range]:
@@ -251,6 +255,11 @@ class CoupledTeachers(Toy):
                 "share of the effects on neurons that serve one teacher", float(1 - mixed), low=0.8, why="there are no modules by function"
             ),
             Check("specialisation, for reading", specialisation(effects), why="high even where outputs are coupled"),
+            Check(
+                "ARI of its neurons' teachers with another student's, for reading",
+                self.ceiling(student, self.train(self.seed + 1).module).ari,
+                why="training leaves open which neuron serves whom",
+            ),
         )
 
     def panel(self, module: nn.Module) -> Panel:

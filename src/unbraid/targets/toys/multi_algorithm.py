@@ -5,7 +5,7 @@ only its own. A network that is merely trained need not keep to that, so this on
 et al. 2022; Gupta et al. 2024, InterpBench): a block that two inputs both use is swapped between them and must give the answer that
 its swapped result would, and a block that an operation does not use must not matter to it. The latter is asked for as silence:
 what a block writes is read out linearly, so that one which spoke could not be ignored. The adder must do the same in both of
-the operations that use it; without that it splits its neurons between them, and less is shared than the labels say.
+the operations that use it; without that its neurons fire differently in them, and less is shared than the labels say.
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ class MultiAlgorithm(Toy):
     """Neurons of the blocks add, max and copy."""
     weight_decay: NonNegativeFloat = 0.1
     """AdamW's weight decay in training."""
-    connection_cost: NonNegativeFloat = 1e-4
-    """Weight of the L1 norm of the MLPs in training, reached half way."""
+    awake: NonNegativeFloat = 0.1
+    """Weight in training of how far below zero neurons are in operations that use them: with it a block works as a whole, and a module
+    shows in what is needed together; without it most neurons fire on few operands, and blocks look like several modules."""
     smoothing: float = Field(default=0.1, ge=0, lt=1)
     """Label smoothing in training: answers of a moderate confidence are ones that every used part has a say in."""
 
@@ -78,7 +79,18 @@ class MultiAlgorithm(Toy):
     hidden_sites: ClassVar[tuple[str, str] | None] = ("second.mlp_in", "second.mlp_out")
     training_steps: ClassVar[int] = 3000
     training_batch: ClassVar[int] = 512
-    recipe: ClassVar[Mapping[str, Any]] = {}
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "steps": 3000,
+        "batch_size": 1024,
+        "components": 32,
+        # Two blocks of one MLP never speak at once, so a piece that serves both costs nothing more; Gaussian starts end with such pieces.
+        "initialisation": {"kind": "nonlinearity-aligned"},
+        # Of 2, 4 and 8 units the first two left pieces on in operations that do not use them.
+        "importance": {"kind": "layerwise-mlp", "hidden": 8},
+        "prune": {"at": 0.7, "below": 0.05},
+        "losses": {"stochastic": {"routing": "subset"}, "minimality": {"coefficient": 1e-4}},
+        "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
+    }
 
     def build(self) -> Calculator:
         """Return an untrained model."""
@@ -135,7 +147,7 @@ class MultiAlgorithm(Toy):
             asked = ((run.logits, self.wanted(x)), (hybrid, self._hybrid(x, order, swap)))
             loss = sum((F.cross_entropy(*each, label_smoothing=self.smoothing) for each in asked), torch.zeros(()))
             optimizer.zero_grad()
-            (loss + late * (disorder + self.connection_cost * _size(module))).backward()
+            (loss + late * (disorder + self.awake * self._sleep(module, x, run))).backward()
             optimizer.step()
             schedule.step()
         self._bury(module)
@@ -160,6 +172,12 @@ class MultiAlgorithm(Toy):
         used = uses(self.operation(x))
         above = [(before + MARGIN).relu().square() * ~used[:, owner] for before, owner in zip(run.before, module.owners, strict=True)]
         return torch.stack([each.sum(1).mean() for each in above]).sum()
+
+    def _sleep(self, module: Calculator, x: Tensor, run: Run) -> Tensor:
+        """Return how far neurons of used blocks are from firing, with a margin."""
+        used = uses(self.operation(x))
+        below = [(MARGIN - before).relu() * used[:, owner] for before, owner in zip(run.before, module.owners, strict=True)]
+        return torch.stack([each.sum(1).mean() for each in below]).sum()
 
     def _two_ways(self, module: Calculator, x: Tensor) -> Tensor:
         """Return how differently the adder's neurons fire on the same operands in the two operations that use it."""
@@ -295,8 +313,3 @@ def as_calculator(module: nn.Module) -> Calculator:
 
 def _share(right: Bool[Tensor, " n"]) -> float:
     return float(right.float().mean())
-
-
-def _size(module: Calculator) -> Tensor:
-    """Return the L1 norm of the MLPs' matrices."""
-    return torch.stack([matrix.abs().sum() for mlp in (module.first, module.second) for matrix in mlp.parameters()]).sum()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, homogeneity_completeness_v_measure, normalized_mutual_info_score
 
-from unbraid.components.agreement import agreement
+from unbraid.core.agreement import agreement
 
 
 @pytest.mark.parametrize("seed", range(6))
