@@ -75,7 +75,7 @@ def _swap_state(run: Path) -> None:
         (["tms-5-2", "--set", "target.probabilty=0.1"], "Closest: 'probability'."),
         (["tms-5-2", "--set", "steps"], "--set was given 'steps'."),
         (["tms-5-2", "--set", "device=abacus"], "There is no device 'abacus' here"),
-        (["tms-5-2", "--set", "target.n_features=6"], "holds the weights of another model"),
+        (["tms-5-2", "--set", "target.n_features=0"], "n_features"),
         (["tms-5-2", "--preset", "vdp"], "Unknown preset 'vdp'. Closest: 'vpd'."),
         (["tms-5-2", "--config", "none.yaml"], "There is no file 'none.yaml'."),
         (["tms-5-2", "--plugins", "none"], "There is no plugin folder 'none'."),

@@ -60,7 +60,7 @@ class ImportanceFunction(nn.Module):
         """
         raise NotImplementedError
 
-    def logits(self, model: DecomposedModel, clean: Clean) -> dict[str, Float[Tensor, "*lead C"]]:
+    def logits_on(self, model: DecomposedModel, clean: Clean) -> dict[str, Float[Tensor, "*lead C"]]:
         """Return the importance logits of every site on a clean pass."""
         return self(clean.inputs, Activations(model, clean))
 

@@ -35,7 +35,7 @@ class Importances:
 
 def importances_of(model: DecomposedModel, function: ImportanceFunction, clean: Clean) -> Importances:
     """Evaluate the importance function on a clean pass."""
-    logits = function.logits(model, clean)
+    logits = function.logits_on(model, clean)
     if model.pruned:
         # A pruned subcomponent's logit is -1: never important, and without a gradient.
         kept = {path: site.factors.kept for path, site in model.sites.items()}

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +22,7 @@ from unbraid.targets.data import SparseFeatures
 from unbraid.targets.feature_panel import feature_panel
 from unbraid.targets.panel import Panel
 from unbraid.targets.probes import co_active_probes, one_hot_probes
-from unbraid.targets.toy import Check, Toy, Trained
+from unbraid.targets.toy import Check, Features, Toy, Trained
 from unbraid.targets.truth import SiteTruth, Truth, any_on, feature_on
 
 UNLEARNED = 0.8  # a feature whose loss is above this share of the stream's alone is not computed
@@ -69,13 +69,13 @@ class ResidualMLPModule(nn.Module):
 class ResidualMLP(Toy):
     """A residual MLP on the task `y = x + ReLU(x)`."""
 
-    n_features: int
+    n_features: Features
     """Number of sparse features."""
-    d_model: int
+    d_model: PositiveInt
     """Width of the residual stream."""
-    d_mlp: int
+    d_mlp: PositiveInt
     """Neurons per layer."""
-    n_layers: int
+    n_layers: PositiveInt
     """Number of MLP blocks."""
     probability: float = Field(default=0.01, gt=0, le=1)
     """Chance that a feature is on."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,7 +19,7 @@ from unbraid.targets.data import SparseFeatures
 from unbraid.targets.feature_panel import feature_panel
 from unbraid.targets.panel import Panel
 from unbraid.targets.probes import co_active_probes, one_hot_probes
-from unbraid.targets.toy import Check, Toy, Trained
+from unbraid.targets.toy import Check, Features, Toy, Trained
 from unbraid.targets.truth import SiteTruth, Truth, answered, any_on, feature_on
 
 UNLEARNED = 0.3  # a feature with more than this share of the error of ignoring it was not learned
@@ -49,9 +49,9 @@ class TMSModule(nn.Module):
 class TMS(Toy):
     """A toy model of superposition."""
 
-    n_features: int
+    n_features: Features
     """Number of sparse features."""
-    d_hidden: int
+    d_hidden: PositiveInt
     """Width of the hidden layer."""
     identity: bool = False
     """Whether a frozen identity stands between the two layers."""

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ from unbraid.targets.truth import Truth
 
 if TYPE_CHECKING:
     from unbraid.targets.panel import Panel
+
+Features = Annotated[int, Field(ge=2)]
+"""A number of features; with one there is nothing to tell apart."""
 
 toys: Registry[Toy] = Registry("target", "unbraid.targets.toys")
 

@@ -126,12 +126,12 @@ def test_outside_training_an_input_does_not_depend_on_its_company(target: Target
     model, function = function_of(target, k=1.0)
     x = torch.randn(10, 4)
     clean = model.clean(x)
-    in_training = function.logits(model, clean)["0"]
+    in_training = function.logits_on(model, clean)["0"]
     for mode in ("no gradient", "evaluation"):
         function.train(mode == "no gradient")
         with torch.no_grad():
-            whole = function.logits(model, clean)["0"]
-            alone = torch.cat([function.logits(model, model.clean(x[row : row + 1]))["0"] for row in range(10)])
+            whole = function.logits_on(model, clean)["0"]
+            alone = torch.cat([function.logits_on(model, model.clean(x[row : row + 1]))["0"] for row in range(10)])
         assert torch.equal(whole, alone), mode
         assert torch.equal(whole, in_training), mode  # the cut of the one batch that was seen divides that batch alike
 
@@ -142,16 +142,16 @@ def test_cut_follows_in_training_only(target: Target) -> None:
     for scale in (1.0, 3.0):
         clean = model.clean(scale * torch.randn(10, 4))
         cuts.append(float(batch_top_k(attributions(model, clean), 10)[1]))
-        function.logits(model, clean)
+        function.logits_on(model, clean)
         with torch.no_grad():
-            function.logits(model, model.clean(100 * torch.randn(10, 4)))
+            function.logits_on(model, model.clean(100 * torch.randn(10, 4)))
     assert float(function.cut) == pytest.approx(0.75 * cuts[0] + 0.25 * cuts[1])
 
 
 def test_without_a_cut_the_batch_decides(target: Target) -> None:
     model, function = function_of(target, k=1.0)
     with torch.no_grad():
-        assert int(function.logits(model, model.clean(torch.randn(10, 4)))["0"].sum()) == 10
+        assert int(function.logits_on(model, model.clean(torch.randn(10, 4)))["0"].sum()) == 10
     assert float(function.cut) < 0
 
 
@@ -162,7 +162,7 @@ def test_mistakes_are_named(target: Target) -> None:
         function_of(target, rank=4)
     model, function = decomposed(target, importance={"kind": "per-site", "sites": {"*": KIND}})  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match="looks at all sites at once"):
-        function.logits(model, model.clean(torch.randn(3, 4)))
+        function.logits_on(model, model.clean(torch.randn(3, 4)))
 
 
 class Summed(nn.Module):

@@ -84,7 +84,7 @@ class AttributionTopK(ImportanceFunction):
         """
         raise UserError("'attribution-top-k' looks at all sites at once.", "Set importance.kind=attribution-top-k, without per-site.")
 
-    def logits(self, model: DecomposedModel, clean: Clean) -> dict[str, Tensor]:
+    def logits_on(self, model: DecomposedModel, clean: Clean) -> dict[str, Tensor]:
         """Return 1 or 0 for every subcomponent, the same at all positions of an input; in training the running cut follows."""
         needed = self._needed(attributions(model, clean, self.rank))
         return {path: spread(needed, site.x.shape[:-1], self.rank) for path, site in clean.sites.items()}

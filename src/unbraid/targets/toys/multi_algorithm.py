@@ -87,8 +87,12 @@ class MultiAlgorithm(Toy):
         "initialisation": {"kind": "nonlinearity-aligned"},
         # Of 2, 4 and 8 units the first two left pieces on in operations that do not use them.
         "importance": {"kind": "layerwise-mlp", "hidden": 8},
-        "prune": {"at": 0.7, "below": 0.05},
-        "losses": {"stochastic": {"routing": "subset"}, "minimality": {"coefficient": 1e-4}},
+        "prune": {"at": 0.7, "below": 0.2},
+        "losses": {
+            "stochastic": {"routing": "subset"},
+            "faithfulness": {"coefficient": 1e-2, "relative": True},
+            "minimality": {"coefficient": 1e-4},
+        },
         "optimizer": {"factors": {"learning_rate": 3e-3}, "importance": {"learning_rate": 3e-3}},
     }
 

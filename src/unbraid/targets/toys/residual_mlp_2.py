@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from pydantic import PositiveInt
+
 from unbraid.targets.residual_mlp import ResidualMLP
-from unbraid.targets.toy import toys
+from unbraid.targets.toy import Features, toys
 
 
 @toys.register
@@ -14,10 +16,10 @@ class ResidualMLP2(ResidualMLP):
     """40 features, 16 neurons in each of two layers, a stream of width 400."""
 
     kind: Literal["residual-mlp-2"] = "residual-mlp-2"
-    n_features: int = 40
-    d_model: int = 400
-    d_mlp: int = 16
-    n_layers: int = 2
+    n_features: Features = 40
+    d_model: PositiveInt = 400
+    d_mlp: PositiveInt = 16
+    n_layers: PositiveInt = 2
 
     summary: ClassVar[str] = (
         "40 sparse features, each computed by both layers of 16 neurons: 40 reading pieces and one full writing map per layer"

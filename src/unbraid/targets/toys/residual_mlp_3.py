@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from pydantic import PositiveInt
+
 from unbraid.targets.residual_mlp import ResidualMLP
-from unbraid.targets.toy import toys
+from unbraid.targets.toy import Features, toys
 
 
 @toys.register
@@ -14,10 +16,10 @@ class ResidualMLP3(ResidualMLP):
     """48 features, 13 neurons in each of three layers, a stream of width 480."""
 
     kind: Literal["residual-mlp-3"] = "residual-mlp-3"
-    n_features: int = 48
-    d_model: int = 480
-    d_mlp: int = 13
-    n_layers: int = 3
+    n_features: Features = 48
+    d_model: PositiveInt = 480
+    d_mlp: PositiveInt = 13
+    n_layers: PositiveInt = 3
 
     summary: ClassVar[str] = (
         "48 sparse features, each computed by all three layers of 13 neurons: 48 reading pieces and one full writing map per layer"

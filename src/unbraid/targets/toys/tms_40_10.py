@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from pydantic import PositiveInt
+
 from unbraid.targets.tms import TMS
-from unbraid.targets.toy import toys
+from unbraid.targets.toy import Features, toys
 
 
 @toys.register
@@ -14,8 +16,8 @@ class TMS4010(TMS):
     """40 features in 10 dimensions."""
 
     kind: Literal["tms-40-10"] = "tms-40-10"
-    n_features: int = 40
-    d_hidden: int = 10
+    n_features: Features = 40
+    d_hidden: PositiveInt = 10
     identity: bool = False
 
     summary: ClassVar[str] = "40 sparse features in 10 dimensions: 40 rank-one pieces per layer"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from pydantic import PositiveInt
+
 from unbraid.targets.tms import TMS
-from unbraid.targets.toy import toys
+from unbraid.targets.toy import Features, toys
 
 
 @toys.register
@@ -14,8 +16,8 @@ class TMS4010ID(TMS):
     """40 features in 10 dimensions with a frozen identity hidden layer."""
 
     kind: Literal["tms-40-10-id"] = "tms-40-10-id"
-    n_features: int = 40
-    d_hidden: int = 10
+    n_features: Features = 40
+    d_hidden: PositiveInt = 10
     identity: bool = True
 
     summary: ClassVar[str] = (

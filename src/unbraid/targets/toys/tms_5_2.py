@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from pydantic import PositiveInt
+
 from unbraid.targets.tms import TMS
-from unbraid.targets.toy import toys
+from unbraid.targets.toy import Features, toys
 
 
 @toys.register
@@ -14,8 +16,8 @@ class TMS52(TMS):
     """5 features in 2 dimensions."""
 
     kind: Literal["tms-5-2"] = "tms-5-2"
-    n_features: int = 5
-    d_hidden: int = 2
+    n_features: Features = 5
+    d_hidden: PositiveInt = 2
     identity: bool = False
 
     summary: ClassVar[str] = "5 sparse features in 2 dimensions: 5 rank-one pieces per layer"
