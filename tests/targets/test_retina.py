@@ -62,3 +62,11 @@ def test_an_ablated_neuron_that_is_silent_changes_nothing() -> None:
         hidden = hidden.relu()
     answer = module.after(hidden, 2)
     assert float(((answer > 0.5) == (toy.wanted(x) > 0.5)).float().mean()) > 0.98
+
+
+def test_the_panel_beats_the_naive_answer_whichever_objects_are_there() -> None:
+    toy = Retina()
+    panel = toy.panel(toy.load())
+    assert panel.features == ("neither", "left alone", "right alone", "both")
+    assert bool((panel.loss_per_feature < 0.1 * panel.naive_per_feature).all())
+    assert panel.oracle_per_feature.tolist() == [0, 0, 0, 0]

@@ -48,3 +48,11 @@ def test_a_sub_parity_serves_every_task_that_uses_it() -> None:
     assert site.on(inputs)[:, piece].tolist() == [1, 1]
     other = [task for task in range(9) if not bool(toy.uses[task, base])]
     assert not bool(site.on(torch.stack([torch.cat([torch.eye(9)[task], bits]) for task in other]))[:, piece].any())
+
+
+def test_the_panel_beats_one_half_on_every_task() -> None:
+    toy = SharedParity()
+    panel = toy.panel(toy.load())
+    assert panel.features[:2] == ("0: 0", "1: 1")
+    assert panel.naive_per_feature.tolist() == [0.25] * 9
+    assert bool((panel.loss_per_feature < 0.025).all())

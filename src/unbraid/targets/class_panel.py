@@ -1,4 +1,4 @@
-"""How does a toy of tokens answer the sceptic? Its loss on each class of inputs, beside a uniform guess, and against distractors."""
+"""How does a toy whose inputs fall into classes answer the sceptic? Its loss on each, beside a dumb guess, and against distractors."""
 
 from __future__ import annotations
 
@@ -29,27 +29,32 @@ def class_panel(
     word: str = "class",
     distractors: Callable[[Tensor], Int[Tensor, "*answers"]] | None = None,
     distractor_word: str = "distractors",
+    squared: bool = False,
 ) -> Panel:
-    """Measure the cross-entropy on each class of inputs, where a class takes the place of a feature.
+    """Measure the cross-entropy, or the squared error, on each class of inputs, where a class takes the place of a feature.
 
     Args:
         toy: The toy; `wanted` gives labels (integers) or logits.
-        module: Its model, which gives logits.
+        module: Its model, which gives logits; or numbers, `[batch, n]`, where the error is squared.
         classes: `inputs -> class of each answer`: the operation, the position, the frequency …
         names: The classes' names.
         word: What a class is called.
         distractors: `inputs -> how many things beside the answer's own are on`; without, losses are not counted by it.
         distractor_word: What those are called.
+        squared: Whether the loss is the squared error, summed over outputs; then `wanted` and `naive` give numbers too.
 
     Raises:
         UserError: A class never occurs in the data.
     """
     generator = torch.Generator().manual_seed(0)
     inputs = torch.cat([_tensor(toy.data().batch(step, BATCH, generator)) for step in range(BATCHES)])
-    logits, wanted = chunked(module, inputs), chunked(toy.wanted, inputs)
-    loss = cross_entropy(logits, wanted)
-    naive = _loss_of(chunked(toy.naive, inputs), wanted, logits)
-    oracle = _loss_of(chunked(toy.oracle_answer, inputs), wanted, logits)
+    answers = tuple(chunked(answer, inputs) for answer in (module, toy.naive, toy.oracle_answer))
+    wanted = chunked(toy.wanted, inputs)
+    if squared:
+        loss, naive, oracle = ((answer - wanted).square().sum(-1) for answer in answers)
+    else:
+        loss = cross_entropy(answers[0], wanted)
+        naive, oracle = (_loss_of(answer, wanted, answers[0]) for answer in answers[1:])
     which = classes(inputs).flatten()
     rows = [which == index for index in range(len(names))]
     absent = [name for name, row in zip(names, rows, strict=True) if not bool(row.any())]
@@ -60,7 +65,7 @@ def class_panel(
     count = distractors(inputs).flatten().float() if counted else torch.zeros_like(loss)
     return Panel(
         target=toy.kind,
-        unit="cross-entropy, nats per answer",
+        unit="squared error, summed over outputs" if squared else "cross-entropy, nats per answer",
         word=word,
         features=tuple(names),
         loss_per_feature=per_class[0],

@@ -22,7 +22,7 @@ learned = pytest.mark.parametrize("settings", LEARNED.values(), ids=LEARNED)
 
 def run(target: Target, settings: object, x: Tensor) -> tuple[dict[str, Tensor], nn.Module, nn.Module]:
     model, function = decomposed(target, importance=settings)  # pyright: ignore[reportArgumentType]
-    return function.logits(model, model.clean(x)), model, function
+    return function.logits_on(model, model.clean(x)), model, function
 
 
 @every
@@ -47,9 +47,9 @@ def test_examples_do_not_see_each_other(target: Target, settings: object) -> Non
     x = torch.randn(9, 4)
     model, function = decomposed(target, importance=settings)  # pyright: ignore[reportArgumentType]
     clean, part = model.clean(x), model.clean(x[:3])
-    function.logits(model, clean)  # in training a function may keep a running scale of what it sees
+    function.logits_on(model, clean)  # in training a function may keep a running scale of what it sees
     with torch.no_grad():
-        whole, some = function.logits(model, clean), function.logits(model, part)
+        whole, some = function.logits_on(model, clean), function.logits_on(model, part)
     for path, value in some.items():
         torch.testing.assert_close(value, whole[path][:3])
 

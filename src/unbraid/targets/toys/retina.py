@@ -25,8 +25,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
+from unbraid.targets.class_panel import class_panel
 from unbraid.targets.functional import IDLE, MIXED, input_effects, labels_of
 from unbraid.targets.mlp import MLP, as_mlp, seeded_mlp
+from unbraid.targets.panel import Panel
 from unbraid.targets.toy import Check, Toy, Trained, toys
 from unbraid.targets.truth import SiteTruth, Truth
 
@@ -194,25 +196,36 @@ class Retina(Toy):
         return input_effects(lambda inputs: module.hidden(inputs, layer), self._examples(), SIDES) * write
 
     def truth(self, module: nn.Module) -> Truth:
-        """Return rank-one pieces by neuron of the first layer: what it reads, and what it writes."""
+        """Return one reading piece per neuron of the first layer and one per neuron of the second; idle neurons are left out."""
         model = as_mlp(module)
-        first, second = (model.get_parameter(f"linear{layer}.weight").detach().T for layer in (1, 2))
-        labels = self.labels(model, 1)
+        sites = {f"linear{layer}": self._site(model, layer) for layer in (1, 2)}
+        columns = {"left": tuple(SIDES[0]), "right": tuple(SIDES[1]), "both": tuple(range(8))}
+        found = {name for site in sites.values() for name in site.modules}
+        return Truth(
+            sites,
+            module_inputs={name: inputs for name, inputs in columns.items() if name in found},
+            bars={f"l0/{path}": (None, None) for path in sites},
+        )
+
+    def _site(self, model: MLP, layer: int) -> SiteTruth:
+        """Return the pieces of the neurons that a matrix writes, each needed where its neuron fires."""
+        labels = self.labels(model, layer)
         kept = (labels != IDLE).nonzero()[:, 0]
-        neurons = torch.eye(self.width)[kept]
+        read = model.get_parameter(f"linear{layer}.weight").detach().T
 
         def activity(inputs: Tensor) -> Tensor:
             with torch.no_grad():
-                return model.hidden(inputs, 1)[:, kept]
+                return model.hidden(inputs, layer)[:, kept]
 
-        return Truth(
-            sites={
-                "linear1": _site(first[:, kept], neurons, labels[kept], activity),
-                "linear2": _site(neurons.T, second[kept], labels[kept], activity),
-            },
-            module_inputs={"left": tuple(SIDES[0]), "right": tuple(SIDES[1]), "both": tuple(range(8))},
-            bars={f"l0/linear{layer}": (None, None) for layer in (1, 2)},
-        )
+        def on(inputs: Tensor) -> Tensor:
+            return (activity(inputs) > 0.02).to(inputs.dtype)
+
+        def needed(inputs: Tensor) -> Tensor:
+            h = activity(inputs)
+            return torch.where(h > 0.5, 1.0, torch.where(h == 0, 0.0, torch.nan))
+
+        names = tuple({0: "left", 1: "right"}.get(label, "both") for label in labels[kept].tolist())
+        return SiteTruth(read[:, kept], torch.eye(len(labels))[kept], "sparse", on, needed, modules=names, any_basis=True)
 
     def checks(self, module: nn.Module) -> tuple[Check, ...]:
         """Return whether the goal is met, both objects can be read off where the combiner looks, and neurons serve one side each."""
@@ -242,6 +255,18 @@ class Retina(Toy):
             ),
         )
 
+    def panel(self, module: nn.Module) -> Panel:
+        """Return what a sceptic asks for first: the loss by which objects are there, beside that of always answering the mean."""
+        names = ("neither", "left alone", "right alone", "both")
+
+        def which(inputs: Tensor) -> Tensor:
+            return (objects(inputs) @ torch.tensor([1.0, 2.0])).long()
+
+        def active(inputs: Tensor) -> Tensor:
+            return inputs.unflatten(1, (2, 4)).any(-1).sum(1)
+
+        return class_panel(self, module, which, names, word="objects", distractors=active, distractor_word="active sides", squared=True)
+
     def _one_sided(self, model: MLP, layer: int) -> float:
         effects = self._effects(model, layer)
         return float(1 - effects[:, labels_of(effects) == MIXED].sum() / effects.sum())
@@ -255,17 +280,3 @@ def _answer(goal: Goal, inputs: Float[Tensor, "batch 8"]) -> Float[Tensor, "batc
 def _strong(weight: Float[Tensor, "d_out d_in"], least: float = 0.2) -> Float[Tensor, "d_out d_in"]:
     """Return 1 for each connection that is no weaker than `least` of its neuron's strongest, else 0: weak ones make sides bleed."""
     return (weight.abs() >= least * weight.abs().amax(1, keepdim=True)).to(weight.dtype)
-
-
-def _site(V: Tensor, U: Tensor, labels: Tensor, activity: Callable[[Tensor], Tensor]) -> SiteTruth:
-    """Return neurons' pieces, needed where the neuron fires."""
-
-    def on(inputs: Tensor) -> Tensor:
-        return (activity(inputs) > 0.02).to(inputs.dtype)
-
-    def needed(inputs: Tensor) -> Tensor:
-        h = activity(inputs)
-        return torch.where(h > 0.5, 1.0, torch.where(h == 0, 0.0, torch.nan))
-
-    names = tuple({0: "left", 1: "right"}.get(label, "both") for label in labels.tolist())
-    return SiteTruth(V=V, U=U, pattern="sparse", on=on, needed=needed, modules=names, any_basis=True)

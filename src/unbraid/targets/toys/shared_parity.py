@@ -25,8 +25,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
+from unbraid.targets.class_panel import class_panel
 from unbraid.targets.functional import IDLE, MIXED, labels_of, module_names
 from unbraid.targets.mlp import MLP, as_mlp, seeded_mlp
+from unbraid.targets.panel import Panel
 from unbraid.targets.toy import Check, Toy, Trained, toys
 from unbraid.targets.truth import SiteTruth, Truth
 
@@ -283,6 +285,18 @@ class SharedParity(Toy):
             Check("largest activation of a unit that the task does not use", float(idle), high=0.25, why="modules run in other tasks too"),
             Check("share of the effects on neurons that serve one unit", float(1 - mixed), low=0.8, why="first-layer neurons are shared"),
         )
+
+    def panel(self, module: nn.Module) -> Panel:
+        """Return what a sceptic asks for first: the loss by task, beside that of answering one half."""
+        names = [f"{n}: {' + '.join(map(str, row.nonzero()[:, 0].tolist()))}" for n, row in enumerate(self.uses)]
+
+        def which(inputs: Tensor) -> Tensor:
+            return inputs[:, : self.n_tasks].argmax(1)
+
+        def ones(inputs: Tensor) -> Tensor:
+            return inputs[:, self.n_tasks :].sum(1)
+
+        return class_panel(self, module, which, names, word="task", distractors=ones, distractor_word="bits that are 1", squared=True)
 
     def _only_used(self, model: MLP, x: Tensor) -> float:
         """Return the accuracy when every piece of the first two matrices is ablated that the truth does not call for."""
