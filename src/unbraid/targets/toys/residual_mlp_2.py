@@ -28,13 +28,13 @@ class ResidualMLP2(ResidualMLP):
     sites: ClassVar[tuple[str, ...]] = ("blocks.*.mlp_*",)
     published: ClassVar[Mapping[str, int]] = {"n_features": 100, "d_model": 1000, "d_mlp": 25}
     recipe: ClassVar[Mapping[str, Any]] = {
-        "steps": 5000,
+        "steps": 6500,
         "batch_size": 1024,
         "components": {"*.mlp_in": 120, "*.mlp_out": 32},
         "warmup": {"steps": 200, "learning_rate": 0.01, "weight_decay": 0.1},
         "importance": {
             "kind": "per-site",
-            "sites": {"*.mlp_in": {"kind": "component-readout"}, "*.mlp_out": {"kind": "layerwise-mlp", "hidden": 8}},
+            "sites": {"*.mlp_in": {"kind": "component-readout"}, "*.mlp_out": {"kind": "layerwise-mlp", "hidden": 2}},
         },
         "losses": {
             "stochastic": {"routing": "subset", "coefficient": 2.0},
@@ -56,14 +56,17 @@ class ResidualMLP2(ResidualMLP):
                 "anneal_until": 0.55,
                 "decay": {"begin": 0.08, "end": 0.3, "final_share": 5.0},
             },
+            # The gate of two units cannot shut a column for single features; γ is small in the end, so that what is on is let be
+            # and what is left over is shut.
             "minimality-out": {
                 "kind": "minimality",
-                "coefficient": 2.3e-5,
+                "coefficient": 2.6e-5,
                 "sites": "*.mlp_out",
                 "normalized": True,
                 "frequency": None,
-                "gamma_end": 0.2,
-                "decay": {"begin": 0.48, "end": 0.7, "final_share": 0.02},
+                "gamma_end": 0.03,
+                "anneal_until": 0.75,
+                "decay": {"begin": 0.48, "end": 0.7, "final_share": 0.06},
             },
         },
         "prune": {"at": 0.6, "below": 0.15},

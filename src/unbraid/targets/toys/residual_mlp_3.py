@@ -36,7 +36,7 @@ class ResidualMLP3(ResidualMLP):
         "warmup": {"steps": 200, "learning_rate": 0.01, "weight_decay": 0.1},
         "importance": {
             "kind": "per-site",
-            "sites": {"*.mlp_in": {"kind": "component-readout"}, "*.mlp_out": {"kind": "layerwise-mlp", "hidden": 8}},
+            "sites": {"*.mlp_in": {"kind": "component-readout"}, "*.mlp_out": {"kind": "layerwise-mlp", "hidden": 4}},
         },
         "losses": {
             "stochastic": {"routing": "subset", "coefficient": 2.0},

@@ -1,13 +1,14 @@
 """A retina with a left and a right object, under goals that change: L AND R, L AND NOT R, L OR R … (Kashtan & Alon 2005).
 
-Evolved networks became modular when their goals changed but kept asking for the same parts. Here gradient descent trains, each period has the
-next goal and begins with a fresh random combiner, and connections cost (Clune et al. 2013). Of training seeds 0 to 4, all learned
-L XOR R; four passed every check, and one did with that goal all the time (`switching: false`). Nothing is planted but what
-intervention finds: which neurons of the first layer only one side of the retina moves.
+Evolved networks became modular when their goals changed but kept asking for the same parts. Here gradient descent trains, each period
+has the next goal and begins with a fresh random combiner, and connections cost (Clune et al. 2013). Of training seeds 0 to 4, all
+learned L XOR R; four passed every check, and one did with that goal all the time (`switching: false`). Grouped by their firings, the
+planted pieces of seeds 0 and 1 give back left and right, those of 3 and 4, whose neurons see a little of the other side, do not.
+Nothing is planted but what intervention finds: which neurons only one side of the retina moves.
 
 Why the last goal is L XOR R: each object is needed where the other one is missing. Under L AND R, which is 0 without either, what inputs
 need cannot tell left from right. Why some goals treat the sides differently: the sum L + R is all that AND, OR and XOR ask for, and a
-network that only ever meets those adds the objects up. The combiner reads either object or their sum at the same cost, so its
+network that only ever meets those may add the objects up. The combiner reads either object or their sum at the same cost, so its
 matrices decide nothing and are no sites.
 """
 
@@ -151,7 +152,7 @@ class Retina(Toy):
         return trained
 
     def _train_period(self, module: MLP, goal: Goal, generator: torch.Generator, last: bool) -> None:
-        """Train towards one goal under the cost on connections; the fresh combiner learns faster, so that it does not undo what it reads."""
+        """Train towards one goal under the cost on connections; the fresh combiner learns faster, to spare what it reads."""
         steps = self.last_steps if last else self.period_steps
         layers = [list(module.get_submodule(f"linear{layer}").parameters()) for layer in (1, 2, 3, 4)]
         rates = ({"params": layers[0] + layers[1], "lr": 1e-3}, {"params": layers[2] + layers[3], "lr": 5e-3})
