@@ -22,6 +22,8 @@ from torch.nn import functional as F
 
 from unbraid.core.seeds import Streams
 from unbraid.targets.blocks import BlocksModule, ModuleSparse, neuron_pieces, relative_error, square_rows
+from unbraid.targets.feature_panel import feature_panel
+from unbraid.targets.panel import Panel
 from unbraid.targets.toy import Check, Toy, toys
 from unbraid.targets.truth import Truth
 
@@ -120,6 +122,22 @@ class SuperposedBlocks(Toy):
             Check("energy of inactive modules' neurons against the active ones'", leak, 0.0, 0.01, "inactive modules compute"),
             Check("the same energy with the switch taken out", bare._disturbance(bare.build(), x)[2], 0.5, None, "the switch is not needed"),
         )  # fmt: skip
+
+    def panel(self, module: nn.Module) -> Panel:
+        """Return the sceptic's panel; a feature that is asked alone has its module's switch on."""
+        columns = self.d_in + 1
+        features = [k * columns + i for k in range(self.modules) for i in range(self.d_in)]
+        background = torch.zeros(len(features), self.modules * columns)
+        background[torch.arange(len(features)), torch.tensor(features) // columns * columns + self.d_in] = 1.0
+        return feature_panel(
+            self,
+            module,
+            torch.linspace(-2, 2, 21),
+            features=features,
+            background=background,
+            active=self.data().is_active,
+            active_word="active modules",
+        )
 
     def _disturbance(self, module: nn.Module, x: Tensor) -> tuple[float, float, float]:
         """Return the relative error of active modules' neurons and answers, and the energy that leaks to inactive ones."""
