@@ -30,13 +30,13 @@ class ResidualMLP3(ResidualMLP):
     training_steps: ClassVar[int] = 500
     published: ClassVar[Mapping[str, int]] = {"n_features": 102, "d_model": 1000, "d_mlp": 17}
     recipe: ClassVar[Mapping[str, Any]] = {
-        "steps": 5000,
+        "steps": 6000,
         "batch_size": 1024,
         "components": {"*.mlp_in": 144, "*.mlp_out": 26},
         "warmup": {"steps": 200, "learning_rate": 0.01, "weight_decay": 0.1},
         "importance": {
             "kind": "per-site",
-            "sites": {"*.mlp_in": {"kind": "component-readout"}, "*.mlp_out": {"kind": "layerwise-mlp", "hidden": 4}},
+            "sites": {"*.mlp_in": {"kind": "component-readout"}, "*.mlp_out": {"kind": "layerwise-mlp", "hidden": 2}},
         },
         "losses": {
             "stochastic": {"routing": "subset", "coefficient": 2.0},
@@ -64,8 +64,9 @@ class ResidualMLP3(ResidualMLP):
                 "sites": "*.mlp_out",
                 "normalized": True,
                 "frequency": None,
-                "gamma_end": 0.2,
-                "decay": {"begin": 0.48, "end": 0.7, "final_share": 0.02},
+                "gamma_end": 0.03,
+                "anneal_until": 0.75,
+                "decay": {"begin": 0.48, "end": 0.7, "final_share": 0.06},
             },
         },
         "prune": {"at": 0.6, "below": 0.12},
