@@ -80,7 +80,7 @@ def _toys(rows: list[Row]) -> Table:
 
     columns = ("toy", "found", "piece cosine", "pieces matched", "module ARI", "CPU-s", "lines missed at some seed")
     caption = "Mean over seeds, with its 95 % interval over seeds below; found: every line of the scorecard passes."
-    return Table(columns, (Group("", tuple(cells(row) for row in rows)),), frozenset({2, 3, 4, 5}), caption, wide=True)
+    return Table(columns, (Group("", tuple(cells(row) for row in rows)),), frozenset({2, 3, 4, 5}), caption)
 
 
 def _score(row: Row, key: str) -> Cell:
