@@ -42,11 +42,9 @@ def verify(
     )
     try:
         result = verify(names or (), config, out, report=None if json_ else _say, plugins=plugins or ())
-    except (KeyboardInterrupt, Stopped):
-        typer.echo(
-            "Interrupted; what is done is kept, and runs under way have saved their state. Type the same command to go on.", err=True
-        )
-        raise typer.Exit(130) from None
+    except Stopped as stop:
+        typer.echo("Stopped; what is done is kept, and runs under way save their state. Type the same command to go on.", err=True)
+        raise typer.Exit(128 + (stop.signal or 2)) from None
     if json_:
         typer.echo(json.dumps(result.tree()))
         return

@@ -19,6 +19,10 @@ class UserError(Exception):
         self.what = what
         self.fix = fix
 
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, str]]:
+        """Let the error cross from a worker process to the one that prints it."""
+        return type(self), (self.what, self.fix)
+
 
 def closest(name: str, allowed: Iterable[str]) -> str | None:
     """Return the allowed name most like `name`, or None when nothing is near."""

@@ -31,6 +31,10 @@ class Stopped(Exception):
         super().__init__(f"stopped at step {step}")
         self.folder, self.step, self.signal = folder, step, signal
 
+    def __reduce__(self) -> tuple[type[Stopped], tuple[Path | None, int, Signals | None]]:
+        """Let it cross from a worker process to the one that started it."""
+        return type(self), (self.folder, self.step, self.signal)
+
 
 @dataclass(frozen=True)
 class Progress:

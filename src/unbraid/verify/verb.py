@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from unbraid.core.config import Config
 from unbraid.core.devices import set_waiting_policy
+from unbraid.core.errors import UserError
 from unbraid.core.registry import load_plugins
+from unbraid.core.signals import StopRequest
 from unbraid.core.storage import write_json
+from unbraid.decompose.verb import Stopped
 from unbraid.verify.case import Case, cases
 from unbraid.verify.provenance import provenance
 from unbraid.verify.result import Verification
@@ -66,7 +70,7 @@ def verify(
 
     Raises:
         UserError: There is no toy of a name, or a run failed.
-        KeyboardInterrupt: Ctrl-C; the states are saved.
+        Stopped: Ctrl-C or SIGTERM came; the runs under way save their states.
     """
     config, folder = config or VerifyConfig(), Path(folder)
     wanted = cases(names, config.seeds, config.first_seed, config.controls, config.phases, config.overrides)
@@ -89,18 +93,38 @@ def _each(wanted: Sequence[Case], folder: Path, jobs: int, plugins: Sequence[Pat
             missing.append(case)
         else:
             yield case, record
-    if not missing:
-        return
-    # A fresh process per case: its CPU time and its memory are the case's own, and a failure takes nothing with it.
+    if missing:
+        yield from _run(missing, folder, jobs, plugins)
+
+
+def _run(missing: list[Case], folder: Path, jobs: int, plugins: Sequence[Path]) -> Iterator[tuple[Case, dict[str, Any]]]:
+    """Run cases, so many at a time, and give each with its record as it finishes."""
+    # A fresh process per case: its CPU time and its memory are the case's own.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=_prepare, initargs=(tuple(plugins),), max_tasks_per_child=1) as pool:
-        running: dict[Future[dict[str, Any]], Case] = {pool.submit(run_case, case, folder): case for case in missing}
+    with (
+        StopRequest() as stopped,
+        ProcessPoolExecutor(jobs, context, initializer=_prepare, initargs=(tuple(plugins),), max_tasks_per_child=1) as pool,
+    ):
+        running: dict[Future[dict[str, Any]], Case] = {}
         try:
-            for done in as_completed(running):
-                yield running[done], done.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+            while missing or running:
+                while missing and len(running) < jobs:
+                    case = missing.pop(0)
+                    running[pool.submit(run_case, case, folder)] = case
+                done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                if stopped():
+                    raise Stopped(folder, 0, stopped.signal)
+                for future in done:
+                    yield running.pop(future), future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "A process that verified a case was ended from outside, perhaps for want of memory.",
+                "What was saved is kept: type the same command again, with fewer --jobs.",
+            ) from None
+        finally:
+            if running:
+                for process in multiprocessing.active_children():
+                    process.terminate()  # a run under way answers by saving its state
 
 
 def _prepare(plugins: Sequence[Path]) -> None:
