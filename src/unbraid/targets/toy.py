@@ -202,15 +202,19 @@ class Toy(Config):
             UserError: The weights are missing, a pickle, or those of another model; or training failed.
         """
         module = self.load(weights)
+        return self.target_with(module, self.data(), self.truth(module), self.tree())
+
+    def target_with(self, module: nn.Module, data: Data, truth: Truth, source: Mapping[str, Any] | None = None) -> Target:
+        """Build the target with a model, data or truth of another origin, as negative controls have it; see `Target`."""
         return Target(
             module,
             sites=self.sites,
-            data=self.data(),
+            data=data,
             behaviour=self.behaviour,
             tied=self.tied,
             name=self.kind,
-            truth=self.truth(module),
-            source=self.tree(),
+            truth=truth,
+            source=source,
         )
 
     def load(self, weights: Path | None = None) -> nn.Module:

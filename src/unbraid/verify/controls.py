@@ -52,23 +52,17 @@ class Control:
 
 def untrained_target(toy: Toy) -> Target:
     """Return the toy with freshly drawn weights, but the truth of the real one: nothing of it is there to be found."""
-    real = toy.target()
-    module = toy.build()
+    module, real = toy.build(), toy.load()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for site in real.sites:
+        for site in toy.target_with(real, toy.data(), toy.truth(real)).sites:
             weight = module.get_submodule(site.path).get_parameter("weight")
-            weight.copy_(torch.randn(weight.shape, generator=generator) * weight.shape[-1] ** -0.5)
-    module.eval().requires_grad_(False)
-    return Target(
-        module,
-        sites=toy.sites,
-        data=toy.data(),
-        behaviour=toy.behaviour,
-        tied=toy.tied,
-        name=toy.kind,
-        truth=real.truth,
-    )
+            if site.tie is None:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * weight.shape[-1] ** -0.5)
+            else:
+                owner = module.get_submodule(site.tie.owner).get_parameter("weight")
+                weight.copy_(owner.mT if site.tie.transposed else owner)
+    return toy.target_with(module.eval().requires_grad_(False), toy.data(), toy.truth(real))
 
 
 @dataclass(frozen=True)
@@ -88,16 +82,8 @@ class ColumnsShuffled:
 
 def shuffled_data(toy: Toy) -> Target:
     """Return the toy with inputs whose features no longer come together in modules."""
-    real = toy.target()
-    return Target(
-        real.module,
-        sites=toy.sites,
-        data=ColumnsShuffled(toy.data()),
-        behaviour=toy.behaviour,
-        tied=toy.tied,
-        name=toy.kind,
-        truth=real.truth,
-    )
+    module = toy.load()
+    return toy.target_with(module, ColumnsShuffled(toy.data()), toy.truth(module))
 
 
 def minimality_times(factor: float) -> Callable[[DecomposeConfig], DecomposeConfig]:
