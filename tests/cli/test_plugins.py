@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from unbraid.targets.data import SparseFeatures
-from unbraid.targets.probes import co_active_probes, one_hot_probes
+from unbraid.targets.toy_kit.probes import co_active_probes, one_hot_probes
 from unbraid.targets.toy import Toy, toys
 from unbraid.targets.truth import SiteTruth, Truth, feature_on
 

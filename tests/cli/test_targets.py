@@ -9,8 +9,8 @@ import pytest
 
 from tests.cli.conftest import QUICK, Cli
 from unbraid.core.errors import UserError
-from unbraid.targets.tms import TMS
 from unbraid.targets.toy import toys
+from unbraid.targets.toy_kit.tms import TMS
 
 
 def test_list_names_every_target(cli: Cli) -> None:

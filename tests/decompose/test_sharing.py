@@ -22,8 +22,8 @@ from unbraid.decompose.site import Remembered
 from unbraid.decompose.step import Step, importances_of, losses
 from unbraid.decompose.training import prepare, sample
 from unbraid.targets.data import SharesEqual, SparseFeatures, draw
-from unbraid.targets.residual_mlp import ResidualMLPModule
 from unbraid.targets.target import Target
+from unbraid.targets.toy_kit.residual_mlp import ResidualMLPModule
 
 FEATURES = SparseFeatures(4, 0.15)
 

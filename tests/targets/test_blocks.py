@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unbraid.core.errors import UserError
-from unbraid.targets.blocks import BlocksModule, ModuleSparse, orthogonal, square_rows, weight_matrices
+from unbraid.targets.toy_kit.blocks import BlocksModule, ModuleSparse, orthogonal, square_rows, weight_matrices
 from unbraid.targets.toys.compiled_blocks import CompiledBlocks
 from unbraid.targets.toys.superposed_blocks import SuperposedBlocks
 
@@ -140,3 +140,18 @@ def test_superposed_pieces_add_up_and_pairs_that_always_come_together_are_named(
 def test_knobs_that_mean_nothing_are_refused(knobs: dict[str, object]) -> None:
     with pytest.raises(UserError, match=next(iter(knobs))):
         compiled(**knobs)
+
+
+def test_always_in_pairs_partners_are_one_module_in_the_truth() -> None:
+    toy = compiled(together=1.0)
+    truth = toy.truth(toy.build())
+    assert truth.unresolvable == tuple(frozenset((f"module {k}", f"module {k + 1}")) for k in (0, 2, 4, 6))
+    active = toy.data().is_active(toy.data().batch(0, 200, generator()))
+    assert torch.equal(active[:, 0::2], active[:, 1::2])
+    assert compiled(together=0.9).truth(toy.build()).unresolvable == ()
+
+
+def test_coupling_of_superposed_blocks_has_the_size_that_was_set() -> None:
+    bare, coupled = (cast(BlocksModule, small(coupling=size).build()) for size in (0.0, 0.2))
+    read, noisy = weight_matrices(bare)[0], weight_matrices(coupled)[0]
+    assert float((noisy - read).norm() / read.norm()) == pytest.approx(0.2, rel=1e-5)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unbraid.targets.ceiling import seed_ceiling
+from unbraid.targets.toy_kit.ceiling import seed_ceiling
 
 
 def test_permuted_neurons_are_matched() -> None:

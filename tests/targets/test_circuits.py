@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unbraid.targets.circuits import matching_circuit, moving_circuit, readers, roots, steepest_fall
+from unbraid.targets.toy_kit.circuits import matching_circuit, moving_circuit, readers, roots, steepest_fall
 
 GENERATOR = torch.Generator().manual_seed(0)
 

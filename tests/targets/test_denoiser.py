@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from unbraid.core.errors import UserError
-from unbraid.targets.denoiser import DenoiserModule, HotFeatures, feature_planes, fit_scalars, plane_shape, random_planes, ternary
 from unbraid.targets.toy import Toy, find_toy
+from unbraid.targets.toy_kit.denoiser import DenoiserModule, HotFeatures, feature_planes, fit_scalars, plane_shape, random_planes, ternary
 
 
 def toy(**knobs: object) -> Toy:

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from unbraid.targets.fourier import coefficients, embedding_shares, of_sum, variance_shares, waves
+from unbraid.targets.toy_kit.fourier import coefficients, embedding_shares, of_sum, variance_shares, waves
 
 P = 11
 NUMBER = torch.arange(P)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unbraid.targets.functional import IDLE, MIXED, cross_talk, input_effects, labels_of, module_names, resampled, specialisation
+from unbraid.targets.toy_kit.functional import IDLE, MIXED, cross_talk, input_effects, labels_of, module_names, resampled, specialisation
 
 
 def test_resampling_keeps_the_other_columns_and_the_groups_own_values() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from unbraid.core.errors import UserError
-from unbraid.targets.mlp import as_mlp, seeded_mlp
+from unbraid.targets.toy_kit.mlp import as_mlp, seeded_mlp
 
 
 def test_hidden_layers_and_what_follows_make_the_output() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from unbraid.core.errors import UserError
-from unbraid.targets.calculator import ADD, BOTH, COPY, MAX, Calculator, Questions, answer, reordered, results, uses
+from unbraid.targets.toy_kit.calculator import ADD, BOTH, COPY, MAX, Calculator, Questions, answer, reordered, results, uses
 from unbraid.targets.toys.multi_algorithm import MultiAlgorithm
 
 TOY = MultiAlgorithm()

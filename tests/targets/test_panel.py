@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from unbraid.core.errors import UserError
 from unbraid.drawing.plot_style import THEMES
-from unbraid.targets.class_panel import class_panel
 from unbraid.targets.data import Data, Drawn, SparseFeatures
-from unbraid.targets.feature_panel import feature_panel
 from unbraid.targets.panel import Panel, losses_by_count
 from unbraid.targets.plot_panel import plot_panel
-from unbraid.targets.tms import TMS
 from unbraid.targets.toy import Toy, find_toy
+from unbraid.targets.toy_kit.class_panel import class_panel
+from unbraid.targets.toy_kit.feature_panel import feature_panel
+from unbraid.targets.toy_kit.tms import TMS
 
 VALUES = torch.linspace(-1, 1, 9)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from unbraid.targets.probes import co_active_probes, one_hot_probes
+from unbraid.targets.toy_kit.probes import co_active_probes, one_hot_probes
 
 
 def test_one_hot() -> None:

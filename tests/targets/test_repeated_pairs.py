@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unbraid.targets.repeated_pairs import RepeatedPairs, at_place, place_of_pair, repeats, unseen
+from unbraid.targets.toy_kit.repeated_pairs import RepeatedPairs, at_place, place_of_pair, repeats, unseen
 
 TOKENS = torch.tensor([[48, 3, 7, 5, 2, 2, 7], [48, 9, 4, 4, 1, 6, 9]])
 

@@ -5,9 +5,9 @@ from typing import cast
 import pytest
 import torch
 
-from unbraid.targets.residual_mlp import ResidualMLP, ResidualMLPModule, arrivals
 from unbraid.targets.sites import weight_of
 from unbraid.targets.toy import find_toy
+from unbraid.targets.toy_kit.residual_mlp import ResidualMLP, ResidualMLPModule, arrivals
 
 DEEP = ("residual-mlp-2", "residual-mlp-3")
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from unbraid.targets.mlp import as_mlp
+from unbraid.targets.toy_kit.mlp import as_mlp
 from unbraid.targets.toys.retina import GOALS, Retina, object_left, objects
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unbraid.core.errors import UserError
-from unbraid.targets.superellipse import (
+from unbraid.targets.toy_kit.superellipse import (
     bootstrap_median,
     crossing_radii,
     fit_superellipse,

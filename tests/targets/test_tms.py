@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from unbraid.targets.sites import weight_of
-from unbraid.targets.tms import TMS
 from unbraid.targets.toy import find_toy, load_target
+from unbraid.targets.toy_kit.tms import TMS
 
 
 @pytest.mark.parametrize("name", ["tms-5-2", "tms-40-10"])

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
-from unbraid.targets.transformer import Block, Decoder, Positions, sinusoids, uniform_attention
+from unbraid.targets.toy_kit.transformer import Block, Decoder, Positions, sinusoids, uniform_attention
 
 TOKENS = torch.randint(0, 7, (5, 6), generator=torch.Generator().manual_seed(0))
 

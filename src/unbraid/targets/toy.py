@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -86,12 +86,16 @@ class Phase:
         rows: Its values.
         column_knob: The toy's setting that changes from column to column.
         columns: Its values.
+        fixed: The toy's other settings in every cell, where they are not the defaults.
+        overrides: Settings laid over the recipe in every cell, as "key=value".
     """
 
     row_knob: str
     rows: tuple[Any, ...]
     column_knob: str
     columns: tuple[Any, ...]
+    fixed: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    overrides: tuple[str, ...] = ()
 
 
 class Toy(Config):

@@ -78,7 +78,7 @@ def cases(
         found += [Case(toy.kind, control=control.name) for toy in chosen for control in CONTROLS if toy.kind in control.toys]
     if phases:
         found += [case for toy in chosen for case in _cells(toy)]
-    return [replace(case, overrides=tuple(overrides)) for case in found]
+    return [replace(case, overrides=(*case.overrides, *overrides)) for case in found]
 
 
 def _seeds(toy: Toy, seeds: int | None, first: int) -> Iterator[Case]:
@@ -94,5 +94,6 @@ def _cells(toy: Toy) -> Iterator[Case]:
         return
     for row in toy.phase.rows:
         for column in toy.phase.columns:
-            knobs = {toy.phase.row_knob: row, toy.phase.column_knob: column}
-            yield Case(toy.kind, 0, ", ".join(f"{knob}={value}" for knob, value in knobs.items()), knobs, phase=True)
+            cell = {toy.phase.row_knob: row, toy.phase.column_knob: column}
+            title = ", ".join(f"{knob}={value}" for knob, value in cell.items())
+            yield Case(toy.kind, 0, title, {**toy.phase.fixed, **cell}, phase=True, overrides=toy.phase.overrides)

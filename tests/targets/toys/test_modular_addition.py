@@ -6,7 +6,7 @@ from torch import nn
 
 from unbraid.core.errors import UserError
 from unbraid.targets.behaviour import mse
-from unbraid.targets.fourier import variance_shares
+from unbraid.targets.toy_kit.fourier import variance_shares
 from unbraid.targets.toys.modular_addition import LEVEL, READ, WRITE, ModularAddition, answers, mlp_values
 from unbraid.targets.truth import Truth
 

@@ -28,10 +28,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unbraid.core.seeds import Streams
-from unbraid.targets.blocks import BlocksModule, ModuleSparse, block_diagonal, neuron_pieces, orthogonal, relative_error, square_rows
-from unbraid.targets.feature_panel import feature_panel
 from unbraid.targets.panel import Panel
 from unbraid.targets.toy import Check, Phase, Toy, toys
+from unbraid.targets.toy_kit.blocks import (
+    BlocksModule,
+    ModuleSparse,
+    block_diagonal,
+    neuron_pieces,
+    orthogonal,
+    relative_error,
+    square_rows,
+)
+from unbraid.targets.toy_kit.feature_panel import feature_panel
 from unbraid.targets.truth import Truth
 
 
@@ -52,6 +60,8 @@ class CompiledBlocks(Toy):
     """Which basis hides the modules: none but a permutation of the hidden units; the stream rotated on both sides; and the neurons rescaled too."""
     probability: float = Field(default=0.25, gt=0, le=1)
     """Chance that a module is active."""
+    together: float = Field(default=0.0, ge=0, le=1)
+    """Chance that an active module brings its partner along; at 1 nothing can tell the two apart."""
     threshold: NonNegativeFloat = 0.25
     """θ: what a neuron must exceed to fire, in standard deviations of what it reads from an active module."""
 
@@ -72,7 +82,11 @@ class CompiledBlocks(Toy):
     }
 
     hidden_sites: ClassVar[tuple[str, str] | None] = ("mlp_in", "mlp_out")
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"rotated": {"basis": "rotated"}, "rescaled": {"basis": "rescaled"}}
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "rotated": {"basis": "rotated"},
+        "rescaled": {"basis": "rescaled"},
+        "always in pairs": {"together": 1.0},
+    }
     same_function: ClassVar[tuple[str, ...]] = ("rotated", "rescaled")
     phase: ClassVar[Phase | None] = Phase("coupling", (0.0, 0.1, 0.3, 1.0), "probability", (0.1, 0.25, 0.5))
 
@@ -103,14 +117,18 @@ class CompiledBlocks(Toy):
 
     def data(self) -> ModuleSparse:
         """Return inputs of which each module has something with the set probability."""
-        return ModuleSparse(self.modules, self.d_in, self.probability)
+        return ModuleSparse(self.modules, self.d_in, self.probability, together=self.together)
 
     def truth(self, module: nn.Module) -> Truth:
         """Return one piece per neuron and site, needed where the neuron fires."""
         names = tuple(f"module {int(unit) // self.d_mlp}" for unit in self._order())
         sites = neuron_pieces(cast(BlocksModule, module), names, self._scale(), self.clearly)
         reads = {f"module {k}": self.data().features_of(k) for k in range(self.modules)}
-        return Truth(sites=sites, module_inputs=reads, bars={"module_ari": (0.95, None), "piece_coverage": (1.0, None)})
+        pairs = tuple(frozenset((f"module {k}", f"module {k + 1}")) for k in range(0, self.modules - 1, 2))
+        unresolvable = pairs if self.together == 1 else ()
+        return Truth(
+            sites=sites, module_inputs=reads, unresolvable=unresolvable, bars={"module_ari": (0.95, None), "piece_coverage": (1.0, None)}
+        )
 
     def hidden(self, inputs: Tensor) -> Tensor:
         """Return what the planted neurons say without coupling, [batch, modules, d_mlp]."""

@@ -19,13 +19,13 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unbraid.targets.compressed_computation import links_of, reading_truth, writing_truth
 from unbraid.targets.data import SparseFeatures
-from unbraid.targets.feature_panel import feature_panel
-from unbraid.targets.mlp import MLP, seeded_mlp
 from unbraid.targets.panel import Panel
-from unbraid.targets.probes import co_active_probes, one_hot_probes
 from unbraid.targets.toy import Check, Toy, Trained, toys
+from unbraid.targets.toy_kit.compressed_computation import links_of, reading_truth, writing_truth
+from unbraid.targets.toy_kit.feature_panel import feature_panel
+from unbraid.targets.toy_kit.mlp import MLP, seeded_mlp
+from unbraid.targets.toy_kit.probes import co_active_probes, one_hot_probes
 from unbraid.targets.truth import SiteTruth, Truth, any_on, feature_on
 
 IGNORED = 0.9

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
-from unbraid.targets.ceiling import Ceiling, seed_ceiling
-from unbraid.targets.feature_panel import feature_panel
-from unbraid.targets.functional import IDLE, MIXED, cross_talk, group_means, input_effects, labels_of, module_names, specialisation
-from unbraid.targets.mlp import MLP, as_mlp, seeded_mlp
 from unbraid.targets.panel import Panel
 from unbraid.targets.toy import Check, Phase, Toy, Trained, toys
+from unbraid.targets.toy_kit.ceiling import Ceiling, seed_ceiling
+from unbraid.targets.toy_kit.feature_panel import feature_panel
+from unbraid.targets.toy_kit.functional import IDLE, MIXED, cross_talk, group_means, input_effects, labels_of, module_names, specialisation
+from unbraid.targets.toy_kit.mlp import MLP, as_mlp, seeded_mlp
 from unbraid.targets.truth import SiteTruth, Truth
 
 D_IN, D_HIDDEN, D_OUT = 4, 6, 2

@@ -12,7 +12,9 @@ from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
-from unbraid.targets.denoiser import (
+from unbraid.targets.panel import Panel
+from unbraid.targets.toy import Check, Toy, toys
+from unbraid.targets.toy_kit.denoiser import (
     DenoiserModule,
     HotFeatures,
     Shape,
@@ -23,11 +25,9 @@ from unbraid.targets.denoiser import (
     ternary,
     weighted_error,
 )
-from unbraid.targets.feature_panel import feature_panel
-from unbraid.targets.panel import Panel
-from unbraid.targets.probes import co_active_probes, one_hot_probes
-from unbraid.targets.superellipse import bootstrap_median
-from unbraid.targets.toy import Check, Toy, toys
+from unbraid.targets.toy_kit.feature_panel import feature_panel
+from unbraid.targets.toy_kit.probes import co_active_probes, one_hot_probes
+from unbraid.targets.toy_kit.superellipse import bootstrap_median
 from unbraid.targets.truth import SiteTruth, Truth
 
 ON = 0.5

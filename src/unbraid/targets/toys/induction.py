@@ -20,13 +20,13 @@ from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
 from unbraid.targets.behaviour import kl
-from unbraid.targets.circuits import Circuit, Pieces, matching_circuit, moving_circuit, steepest_fall
-from unbraid.targets.class_panel import class_panel
 from unbraid.targets.panel import Panel
-from unbraid.targets.repeated_pairs import RepeatedPairs, at_place, place_of_pair, repeats, unseen
 from unbraid.targets.sites import weight_of
 from unbraid.targets.toy import Check, Toy, Trained, toys
-from unbraid.targets.transformer import Decoder, uniform_attention
+from unbraid.targets.toy_kit.circuits import Circuit, Pieces, matching_circuit, moving_circuit, steepest_fall
+from unbraid.targets.toy_kit.class_panel import class_panel
+from unbraid.targets.toy_kit.repeated_pairs import RepeatedPairs, at_place, place_of_pair, repeats, unseen
+from unbraid.targets.toy_kit.transformer import Decoder, uniform_attention
 from unbraid.targets.truth import SiteTruth, Truth
 
 PREVIOUS, MATCHING, COPYING = "previous token", "matching", "copying"

@@ -24,13 +24,13 @@ from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
 from unbraid.targets.behaviour import kl, mse
-from unbraid.targets.circuits import Pieces, readers, roots
-from unbraid.targets.class_panel import class_panel
-from unbraid.targets.fourier import coefficients, embedding_shares, of_sum, variance_shares, waves
 from unbraid.targets.panel import Panel
 from unbraid.targets.sites import weight_of
 from unbraid.targets.toy import Check, Toy, Trained, toys
-from unbraid.targets.transformer import Block, Decoder
+from unbraid.targets.toy_kit.circuits import Pieces, readers, roots
+from unbraid.targets.toy_kit.class_panel import class_panel
+from unbraid.targets.toy_kit.fourier import coefficients, embedding_shares, of_sum, variance_shares, waves
+from unbraid.targets.toy_kit.transformer import Block, Decoder
 from unbraid.targets.truth import SiteTruth, Truth
 
 CLEAN = 0.85

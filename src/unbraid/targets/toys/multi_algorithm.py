@@ -20,7 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
-from unbraid.targets.calculator import (
+from unbraid.targets.panel import Panel
+from unbraid.targets.sites import weight_of
+from unbraid.targets.toy import Check, Toy, Trained, toys
+from unbraid.targets.toy_kit.calculator import (
     ADD,
     BLOCKS,
     BOTH,
@@ -34,10 +37,7 @@ from unbraid.targets.calculator import (
     results,
     uses,
 )
-from unbraid.targets.class_panel import class_panel
-from unbraid.targets.panel import Panel
-from unbraid.targets.sites import weight_of
-from unbraid.targets.toy import Check, Toy, Trained, toys
+from unbraid.targets.toy_kit.class_panel import class_panel
 from unbraid.targets.truth import SiteTruth, Truth
 
 EXAMPLES = 8192

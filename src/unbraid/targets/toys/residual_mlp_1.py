@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from unbraid.targets.residual_mlp import ResidualMLP
 from unbraid.targets.toy import Features, toys
+from unbraid.targets.toy_kit.residual_mlp import ResidualMLP
 
 
 @toys.register

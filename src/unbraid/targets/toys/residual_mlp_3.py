@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from unbraid.targets.residual_mlp import ResidualMLP
 from unbraid.targets.toy import Features, toys
+from unbraid.targets.toy_kit.residual_mlp import ResidualMLP, deep_recipe
 
 
 @toys.register
@@ -29,50 +29,6 @@ class ResidualMLP3(ResidualMLP):
     # Trained longer, features settle in one or two of the layers; here each still needs all three.
     training_steps: ClassVar[int] = 500
     published: ClassVar[Mapping[str, int]] = {"n_features": 102, "d_model": 1000, "d_mlp": 17}
-    recipe: ClassVar[Mapping[str, Any]] = {
-        "steps": 6000,
-        "batch_size": 1024,
-        "components": {"*.mlp_in": 144, "*.mlp_out": 26},
-        "warmup": {"steps": 200, "learning_rate": 0.01, "weight_decay": 0.1},
-        "importance": {
-            "kind": "per-site",
-            "sites": {"*.mlp_in": {"kind": "component-readout"}, "*.mlp_out": {"kind": "layerwise-mlp", "hidden": 2}},
-        },
-        "losses": {
-            "stochastic": {"routing": "subset", "coefficient": 2.0},
-            "faithfulness": {"coefficient": 1e-3, "relative": True},
-            # Little pressure at first, or features with like directions share a piece; then much, or one feature has two pieces;
-            # none late. The first layer's pieces matter least and bear less of it.
-            "minimality": {
-                "coefficient": 5e-6,
-                "sites": "blocks.0.mlp_in",
-                "normalized": True,
-                "anneal_until": 0.55,
-                "decay": {"begin": 0.08, "end": 0.3, "final_share": 5.0},
-            },
-            "minimality-later": {
-                "kind": "minimality",
-                "coefficient": 6e-6,
-                "sites": ["blocks.1.mlp_in", "blocks.2.mlp_in"],
-                "normalized": True,
-                "anneal_until": 0.55,
-                "decay": {"begin": 0.08, "end": 0.3, "final_share": 5.0},
-            },
-            "minimality-out": {
-                "kind": "minimality",
-                "coefficient": 1.8e-5,
-                "sites": "*.mlp_out",
-                "normalized": True,
-                "frequency": None,
-                "gamma_end": 0.03,
-                "anneal_until": 0.75,
-                "decay": {"begin": 0.48, "end": 0.7, "final_share": 0.06},
-            },
-        },
-        "prune": {"at": 0.6, "below": 0.12},
-        "optimizer": {
-            "factors": {"learning_rate": 2e-3, "final_share": 0.1},
-            "importance": {"learning_rate": 2e-3, "final_share": 0.1},
-            "epsilon": 1e-11,
-        },
-    }
+    recipe: ClassVar[Mapping[str, Any]] = deep_recipe(
+        steps=6000, components=(144, 26), layers=3, first=5e-6, later=6e-6, out=1.8e-5, prune_below=0.12
+    )

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
-from unbraid.targets.class_panel import class_panel
-from unbraid.targets.functional import IDLE, MIXED, input_effects, labels_of
-from unbraid.targets.mlp import MLP, as_mlp, seeded_mlp
 from unbraid.targets.panel import Panel
 from unbraid.targets.toy import Check, Toy, Trained, toys
+from unbraid.targets.toy_kit.class_panel import class_panel
+from unbraid.targets.toy_kit.functional import IDLE, MIXED, input_effects, labels_of
+from unbraid.targets.toy_kit.mlp import MLP, as_mlp, seeded_mlp
 from unbraid.targets.truth import SiteTruth, Truth
 
 SIDES = (range(4), range(4, 8))

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
-from unbraid.targets.class_panel import class_panel
-from unbraid.targets.functional import IDLE, MIXED, labels_of, module_names
-from unbraid.targets.mlp import MLP, as_mlp, seeded_mlp
 from unbraid.targets.panel import Panel
 from unbraid.targets.toy import Check, Toy, Trained, toys
+from unbraid.targets.toy_kit.class_panel import class_panel
+from unbraid.targets.toy_kit.functional import IDLE, MIXED, labels_of, module_names
+from unbraid.targets.toy_kit.mlp import MLP, as_mlp, seeded_mlp
 from unbraid.targets.truth import SiteTruth, Truth
 
 EXAMPLES = 8192

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unbraid.core.seeds import Streams
-from unbraid.targets.blocks import BlocksModule, ModuleSparse, neuron_pieces, relative_error, square_rows
-from unbraid.targets.feature_panel import feature_panel
 from unbraid.targets.panel import Panel
-from unbraid.targets.toy import Check, Toy, toys
+from unbraid.targets.toy import Check, Phase, Toy, toys
+from unbraid.targets.toy_kit.blocks import BlocksModule, ModuleSparse, neuron_pieces, relative_error, square_rows
+from unbraid.targets.toy_kit.feature_panel import feature_panel
 from unbraid.targets.truth import Truth
 
 
@@ -43,6 +43,8 @@ class SuperposedBlocks(Toy):
     """Neurons of each module."""
     switch: NonNegativeFloat = 0.7
     """θ: how far an inactive module is pushed below firing; 0 is no switch."""
+    coupling: NonNegativeFloat = 0.0
+    """Frobenius norm of a dense random matrix added to `mlp_in`, relative to what the modules read."""
     active: PositiveInt = 1
     """z, how many modules each input has, at least."""
     together: float = Field(default=0.0, ge=0, le=1)
@@ -71,6 +73,16 @@ class SuperposedBlocks(Toy):
         },
     }
 
+    # A quarter of the modules, so that a cell takes minutes; load 0.5, 1, 2 and 4.
+    phase: ClassVar[Phase | None] = Phase(
+        "coupling",
+        (0.0, 0.1, 0.3),
+        "d_model",
+        (320, 160, 80, 40),
+        fixed={"modules": 32},
+        overrides=("components.mlp_in=224", "components.mlp_out=96"),
+    )
+
     clearly: ClassVar[float] = 0.5
     """A neuron that fires above this is certainly needed; below, ablating it costs little and the truth says nothing."""
 
@@ -79,10 +91,12 @@ class SuperposedBlocks(Toy):
         features, outputs = self._directions()
         A, B = self._blocks()
         per_module = features.unflatten(0, (self.modules, self.d_in + 1))
-        read = torch.einsum("khi,kid->khd", A, per_module[:, :-1]) + self.switch * per_module[:, -1:]
+        read = (torch.einsum("khi,kid->khd", A, per_module[:, :-1]) + self.switch * per_module[:, -1:]).flatten(0, 1).T
+        noise = torch.randn(read.shape, generator=Streams(self.seed)["coupling"])
+        read = read + self.coupling * read.norm() * noise / noise.norm()
         write = torch.einsum("kho,kod->khd", B, outputs.unflatten(0, (self.modules, self.d_in)))
         bias = torch.full((self.modules * self.d_mlp,), -self.switch)
-        return BlocksModule(features, read.flatten(0, 1).T, bias, write.flatten(0, 1), outputs.T)
+        return BlocksModule(features, read, bias, write.flatten(0, 1), outputs.T)
 
     def data(self) -> ModuleSparse:
         """Return inputs of which so many modules have something, and their switches are 1."""

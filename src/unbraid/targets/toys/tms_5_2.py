@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from unbraid.targets.tms import TMS
 from unbraid.targets.toy import Features, toys
+from unbraid.targets.toy_kit.tms import TMS
 
 
 @toys.register

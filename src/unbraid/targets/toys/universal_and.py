@@ -21,10 +21,10 @@ from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
 from unbraid.targets.data import SparseFeatures
-from unbraid.targets.feature_panel import feature_panel
-from unbraid.targets.mlp import MLP, seeded_mlp
 from unbraid.targets.panel import Panel
 from unbraid.targets.toy import Check, Toy, Trained, toys
+from unbraid.targets.toy_kit.feature_panel import feature_panel
+from unbraid.targets.toy_kit.mlp import MLP, seeded_mlp
 from unbraid.targets.truth import SiteTruth, Truth
 
 

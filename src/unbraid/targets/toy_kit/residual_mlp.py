@@ -9,7 +9,7 @@ embedded in; its piece reads that direction. The pieces of one feature, over all
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -19,10 +19,10 @@ from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
 from unbraid.targets.data import SparseFeatures
-from unbraid.targets.feature_panel import feature_panel
 from unbraid.targets.panel import Panel
-from unbraid.targets.probes import co_active_probes, one_hot_probes
 from unbraid.targets.toy import Check, Features, Toy, Trained
+from unbraid.targets.toy_kit.feature_panel import feature_panel
+from unbraid.targets.toy_kit.probes import co_active_probes, one_hot_probes
 from unbraid.targets.truth import SiteTruth, Truth, any_on, feature_on
 
 UNLEARNED = 0.8  # a feature whose loss is above this share of the stream's alone is not computed
@@ -252,3 +252,60 @@ def arrivals(module: nn.Module, n_features: int, n_layers: int) -> list[Float[Te
         found.append(stream.T)
         stream = module.get_submodule(f"blocks.{layer}")(stream)
     return found
+
+
+def deep_recipe(
+    steps: int, components: tuple[int, int], layers: int, first: float, later: float, out: float, prune_below: float
+) -> dict[str, Any]:
+    """Return the settings that find the pieces of a residual MLP of more than one layer.
+
+    Args:
+        steps: Length of the run.
+        components: How many subcomponents each `mlp_in` and each `mlp_out` has.
+        layers: How many layers there are.
+        first: The minimality coefficient of the first `mlp_in`, whose pieces matter least and bear less of it.
+        later: That of each later `mlp_in`.
+        out: That of each `mlp_out`.
+        prune_below: Subcomponents whose importance stays below are dropped at 60 % of the run.
+    """
+    # Little pressure at first, or features with like directions share a piece; then much, or one feature has two pieces; none late.
+    reading: dict[str, Any] = {"normalized": True, "anneal_until": 0.55, "decay": {"begin": 0.08, "end": 0.3, "final_share": 5.0}}
+    return {
+        "steps": steps,
+        "batch_size": 1024,
+        "components": {"*.mlp_in": components[0], "*.mlp_out": components[1]},
+        "warmup": {"steps": 200, "learning_rate": 0.01, "weight_decay": 0.1},
+        "importance": {
+            "kind": "per-site",
+            "sites": {"*.mlp_in": {"kind": "component-readout"}, "*.mlp_out": {"kind": "layerwise-mlp", "hidden": 2}},
+        },
+        "losses": {
+            "stochastic": {"routing": "subset", "coefficient": 2.0},
+            "faithfulness": {"coefficient": 1e-3, "relative": True},
+            "minimality": {"coefficient": first, "sites": "blocks.0.mlp_in", **reading},
+            "minimality-later": {
+                "kind": "minimality",
+                "coefficient": later,
+                "sites": [f"blocks.{layer}.mlp_in" for layer in range(1, layers)],
+                **reading,
+            },
+            # The gate of two units cannot shut a column for single features; γ is small in the end, so that what is on is let be
+            # and what is left over is shut.
+            "minimality-out": {
+                "kind": "minimality",
+                "coefficient": out,
+                "sites": "*.mlp_out",
+                "normalized": True,
+                "frequency": None,
+                "gamma_end": 0.03,
+                "anneal_until": 0.75,
+                "decay": {"begin": 0.48, "end": 0.7, "final_share": 0.06},
+            },
+        },
+        "prune": {"at": 0.6, "below": prune_below},
+        "optimizer": {
+            "factors": {"learning_rate": 2e-3, "final_share": 0.1},
+            "importance": {"learning_rate": 2e-3, "final_share": 0.1},
+            "epsilon": 1e-11,
+        },
+    }

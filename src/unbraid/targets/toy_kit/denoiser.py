@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unbraid.targets.superellipse import (
+from unbraid.targets.toy_kit.superellipse import (
     Superellipse,
     crossing_radii,
     fit_superellipse,

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
 from unbraid.targets.data import SparseFeatures
-from unbraid.targets.feature_panel import feature_panel
 from unbraid.targets.panel import Panel
-from unbraid.targets.probes import co_active_probes, one_hot_probes
 from unbraid.targets.toy import Check, Features, Toy, Trained
+from unbraid.targets.toy_kit.feature_panel import feature_panel
+from unbraid.targets.toy_kit.probes import co_active_probes, one_hot_probes
 from unbraid.targets.truth import SiteTruth, Truth, answered, any_on, feature_on
 
 UNLEARNED = 0.3  # a feature with more than this share of the error of ignoring it was not learned

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from unbraid.targets.transformer import Block
+from unbraid.targets.toy_kit.transformer import Block
 
 OPERATIONS = ("add", "max", "copy", "max of sum")
 BLOCKS = ("add", "max", "copy")
