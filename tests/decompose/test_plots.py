@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from tests.models import mlp
 from unbraid.core.errors import UserError
 from unbraid.decompose import plots
 from unbraid.decompose.config import DecomposeConfig
+from unbraid.decompose.plot_importance import importance_data
+from unbraid.decompose.plot_observe import observe
 from unbraid.decompose.plot_scorecard import error_share
 from unbraid.decompose.result import Decomposition
 from unbraid.decompose.scorecard import Bar, Scorecard
@@ -21,6 +24,7 @@ from unbraid.decompose.verb import decompose
 from unbraid.drawing.plot_style import THEMES, Plot, rounded
 from unbraid.targets.target import Target
 from unbraid.targets.toy import load_target
+from unbraid.targets.toys.compiled_blocks import CompiledBlocks
 
 QUICK = {
     "steps": 20,
@@ -194,3 +198,25 @@ def test_a_truth_that_loses_nothing_does_not_stretch_the_ladder(drawn: dict[str,
     assert ladder.figure.axes[0].get_ylim()[0] > 1e-5
     assert "cut at 10⁻⁴" in ladder.svg() and "planted truth, below 10⁻⁴" in ladder.svg()
     assert "cut at" not in drawn["ladder"].svg()
+
+
+def test_rows_of_a_sparse_site_are_fresh_inputs_and_its_columns_stand_by_planted_module() -> None:
+    torch.manual_seed(0)
+    toy = CompiledBlocks.parse({"modules": 3, "d_in": 4, "d_mlp": 4})
+    target = toy.target()
+    result = decompose(target, DecomposeConfig.parse({**QUICK, "components": 12}))
+    assert target.truth is not None
+    planted = target.truth.sites["mlp_in"]
+    at = torch.randperm(12)  # where each planted piece stands
+    with torch.no_grad():
+        V, U = result.model.sites["mlp_in"].factors.views()
+        V[:, at], U[at] = planted.V, planted.U
+    data = importance_data(result, observe(result))
+    panel = next(panel for panel in data["panels"] if panel["site"] == "mlp_in")
+    assert (panel["rows"], panel["pattern"], panel["planted"]) == ("inputs", "sparse", 12)
+    piece_at = {int(column): piece for piece, column in enumerate(at.tolist())}
+    modules = [planted.modules[piece_at[column]] for column in panel["columns"]]
+    assert len(set(modules)) == 3
+    changes = sum(a != b for a, b in itertools.pairwise(modules))
+    assert changes == 2
+    assert "fresh inputs" in plots.plot_importance(result).svg()

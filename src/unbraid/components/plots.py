@@ -12,10 +12,8 @@ from unbraid.components.plot_calibration import calibration_data, draw_calibrati
 from unbraid.components.plot_cross_talk import cross_talk_data, draw_cross_talk
 from unbraid.components.plot_modules import draw_modules, modules_data
 from unbraid.components.result import Modules
-from unbraid.core.errors import unknown
 from unbraid.decompose.result import Decomposition
-from unbraid.drawing import plot_style
-from unbraid.drawing.plot_style import Data, Plot, Theme, ThemeName
+from unbraid.drawing.plot_style import Data, Plot, Theme, ThemeName, draw_named
 
 DRAWINGS: dict[str, Callable[[Data, Theme], Figure]] = {
     "modules": draw_modules,
@@ -30,9 +28,7 @@ def draw(name: str, data: Data, theme: ThemeName = "light") -> Plot:
     Raises:
         UserError: There is no figure or theme of that name.
     """
-    if name not in DRAWINGS:
-        raise unknown("figure", name, DRAWINGS)
-    return plot_style.draw(DRAWINGS[name], data, theme)
+    return draw_named(DRAWINGS, name, data, theme)
 
 
 def module_figures(decomposition: Decomposition, modules: Modules, scores: ModuleScores) -> dict[str, Data]:

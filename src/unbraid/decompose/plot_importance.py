@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from unbraid.decompose.plot_observe import Observed
+from unbraid.decompose.plot_pieces import matching_order, piece_cosines
 from unbraid.decompose.recovery import matching
 from unbraid.decompose.result import ALIVE_THRESHOLD, Decomposition
 from unbraid.drawing.plot_matrix import MOST_COLUMNS, MOST_PANELS, draw_matrices, frame_key
@@ -24,7 +25,9 @@ def importance_data(decomposition: Decomposition, observed: Observed) -> Data:
         if truth is not None and observed.probes is not None and path in truth.sites:
             panels.append(_probe_panel(path, observed.probes[path], truth.sites[path], truth.tolerance))
         else:
-            panels.append(_sample_panel(path, observed.sample[path]))
+            site = truth.sites.get(path) if truth is not None else None
+            order = _planted_order(decomposition, path, site) if site is not None and site.pattern == "sparse" else None
+            panels.append(_sample_panel(path, observed.sample[path], site, order))
     return {"panels": panels, "sites": len(decomposition.model.C), "tolerance": truth.tolerance if truth else None}
 
 
@@ -67,10 +70,17 @@ def _most_used(g: Tensor, columns: Iterable[int]) -> list[int]:
     return sorted(columns, key=lambda column: (-mean[column], column))
 
 
-def _sample_panel(path: str, g: Tensor) -> Data:
-    """Without a truth: fresh inputs as rows, subcomponents by how much they are used, inputs by the one they need first."""
+def _planted_order(decomposition: Decomposition, path: str, site: SiteTruth) -> list[int]:
+    """Return every subcomponent in the order of the planted pieces that they match, module after module."""
+    modules = list(dict.fromkeys(site.modules))
+    by_module = sorted(range(site.rank), key=lambda piece: modules.index(site.modules[piece]) if modules else piece)
+    return matching_order(piece_cosines(decomposition, path, site)[by_module])
+
+
+def _sample_panel(path: str, g: Tensor, site: SiteTruth | None, order: list[int] | None) -> Data:
+    """Fresh inputs as rows, by the subcomponent that they need first; columns in the order given, or by how much they are used."""
     on: list[int] = (g.max(dim=0).values > ALIVE_THRESHOLD).nonzero()[:, 0].tolist()
-    columns = _most_used(g, on)[:MOST_COLUMNS]
+    columns = ([column for column in order if column in set(on)] if order is not None else _most_used(g, on))[:MOST_COLUMNS]
     values = g[:, columns]
     if columns:
         above = values > ALIVE_THRESHOLD
@@ -78,8 +88,8 @@ def _sample_panel(path: str, g: Tensor) -> Data:
         values = values[first.argsort(stable=True)]
     return {
         "site": path,
-        "pattern": None,
-        "planted": None,
+        "pattern": site.pattern if site is not None else None,
+        "planted": site.rank if site is not None else None,
         "rows": "inputs",
         "columns": columns,
         "own": 0,
@@ -91,13 +101,14 @@ def _sample_panel(path: str, g: Tensor) -> Data:
 
 def draw_importance(data: Data, theme: Theme) -> Figure:
     """Draw the importance matrices."""
-    truth = data["tolerance"] is not None
     notes: list[str] = []
     for p in data["panels"]:
-        always = f"planted: {p['planted']} always on · " if p["pattern"] == "always_on" else ""
+        how = {"always_on": " always on", "sparse": ""}.get(p["pattern"])
+        planted = "" if how is None else f"planted: {p['planted']}{how} · "
         on = sum(column >= 0 for column in p["columns"])
-        notes.append(f"{always}{on} on · {p['never_on']} never on")
-    label = "feature that is on, one at a time" if truth else "fresh inputs"
+        notes.append(f"{planted}{on} on · {p['never_on']} never on")
+    probed = {p["rows"] == "features" for p in data["panels"]}
+    label = "input" if len(probed) > 1 else "feature that is on, one at a time" if True in probed else "fresh inputs"
     figure = draw_matrices(data["panels"], notes, ("importance", label, "subcomponent"), theme)
     if any(p["wrong"] for p in data["panels"]):
         frame_key(figure, theme, "wrong entry")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 from torch.nn import functional as F
 
 from unbraid.decompose.plot_observe import Observed
 from unbraid.decompose.result import Decomposition
 from unbraid.drawing.plot_matrix import MOST_COLUMNS, MOST_PANELS, draw_matrices
 from unbraid.drawing.plot_style import Data, Theme, rounded
+from unbraid.targets.truth import SiteTruth
 
 
 def pieces_data(decomposition: Decomposition, observed: Observed) -> Data | None:
@@ -23,14 +26,9 @@ def pieces_data(decomposition: Decomposition, observed: Observed) -> Data | None
     panels: list[Data] = []
     for path in sparse[:MOST_PANELS]:
         site = truth.sites[path]
-        V, U = (factor.detach().cpu() for factor in decomposition.model.sites[path].factors.views())
         alive = observed.alive[path].nonzero()[:, 0]
-        basis = site.read_basis if site.read_basis is not None else torch.eye(V.shape[0])
-        shown = slice(0, MOST_COLUMNS)
-        read = F.normalize(basis.T @ site.V[:, shown], dim=0).T @ F.normalize(basis.T @ V[:, alive], dim=0)
-        cosine = read * (F.normalize(site.U[shown], dim=1) @ F.normalize(U[alive], dim=1).T)
-        rows, taken = linear_sum_assignment(cosine.numpy(), maximize=True)
-        order = [int(taken[i]) for i in np.argsort(rows)] + [i for i in range(len(alive)) if i not in set(taken.tolist())]
+        cosine = piece_cosines(decomposition, path, site)[:MOST_COLUMNS, alive]
+        order = matching_order(cosine)
         best = float(cosine.max(dim=1).values.mean()) if len(alive) else 0.0
         columns = [int(alive[i]) for i in order][:MOST_COLUMNS]
         panels.append(
@@ -45,6 +43,20 @@ def pieces_data(decomposition: Decomposition, observed: Observed) -> Data | None
             }
         )
     return {"panels": panels, "sites": len(sparse)}
+
+
+def piece_cosines(decomposition: Decomposition, path: str, site: SiteTruth) -> Float[Tensor, "planted C"]:
+    """Return the cosine of each planted piece with each subcomponent of its site, both as matrices."""
+    V, U = (factor.detach().cpu() for factor in decomposition.model.sites[path].factors.views())
+    basis = site.read_basis if site.read_basis is not None else torch.eye(V.shape[0])
+    read = F.normalize(basis.T @ site.V, dim=0).T @ F.normalize(basis.T @ V, dim=0)
+    return read * (F.normalize(site.U, dim=1) @ F.normalize(U, dim=1).T)
+
+
+def matching_order(cosine: Float[Tensor, "planted columns"]) -> list[int]:
+    """Return the columns in the order of the planted pieces that they match best, one each, and then the others."""
+    rows, taken = linear_sum_assignment(cosine.numpy(), maximize=True)
+    return [int(taken[i]) for i in np.argsort(rows)] + [i for i in range(cosine.shape[1]) if i not in set(taken.tolist())]
 
 
 def draw_pieces(data: Data, theme: Theme) -> Figure:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
-from unbraid.core.errors import UserError, unknown
+from unbraid.core.errors import UserError
 from unbraid.decompose.plot_curves import draw_ladder, draw_spectrum, draw_training, ladder_data, spectrum_data, training_data
 from unbraid.decompose.plot_directions import directions_data, draw_directions
 from unbraid.decompose.plot_importance import draw_importance, importance_data
@@ -15,8 +15,7 @@ from unbraid.decompose.plot_pieces import draw_pieces, pieces_data
 from unbraid.decompose.plot_scorecard import draw_scorecard, scorecard_data
 from unbraid.decompose.result import Decomposition
 from unbraid.decompose.scorecard import Scorecard
-from unbraid.drawing import plot_style
-from unbraid.drawing.plot_style import Data, Plot, Theme, ThemeName
+from unbraid.drawing.plot_style import Data, Plot, Theme, ThemeName, draw_named
 
 DRAWINGS: dict[str, Callable[[Data, Theme], Figure]] = {
     "scorecard": draw_scorecard,
@@ -35,9 +34,7 @@ def draw(name: str, data: Data, theme: ThemeName = "light") -> Plot:
     Raises:
         UserError: There is no figure or theme of that name.
     """
-    if name not in DRAWINGS:
-        raise unknown("figure", name, DRAWINGS)
-    return plot_style.draw(DRAWINGS[name], data, theme)
+    return draw_named(DRAWINGS, name, data, theme)
 
 
 def figure_data(decomposition: Decomposition, scorecard: Scorecard) -> dict[str, Data]:

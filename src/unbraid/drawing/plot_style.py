@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO, StringIO
@@ -115,6 +115,17 @@ def draw(drawing: Callable[[Data, Theme], Figure], data: Data, theme: ThemeName 
         raise unknown("theme", theme, THEMES)
     with style(THEMES[theme]):
         return Plot(drawing(data, THEMES[theme]), data)
+
+
+def draw_named(drawings: Mapping[str, Callable[[Data, Theme], Figure]], name: str, data: Data, theme: ThemeName = "light") -> Plot:
+    """Draw numbers as one of several figures.
+
+    Raises:
+        UserError: There is no figure or theme of that name.
+    """
+    if name not in drawings:
+        raise unknown("figure", name, drawings)
+    return draw(drawings[name], data, theme)
 
 
 @contextmanager

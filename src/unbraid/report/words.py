@@ -23,9 +23,10 @@ FIGURES = {
     ),
     "importance": FigureText(
         "Which subcomponents does each input need?",
-        "One row per input, one column per subcomponent; strong colour is needed. With a known truth, one feature is on at a time and columns "
+        "One row per input, one column per subcomponent; strong colour is needed. Where features can be asked one at a time, columns "
         "stand in the order of the features they match: a clean diagonal means one subcomponent per feature, and frames mark entries "
-        "that count as errors. Subcomponents that are never needed are only counted.",
+        "that count as errors. Otherwise rows are fresh inputs, sorted by what they need first, and columns stand by planted module where "
+        "one is known. Subcomponents that are never needed are only counted.",
         "Matrix of importances per input and subcomponent for each site.",
     ),
     "directions": FigureText(
