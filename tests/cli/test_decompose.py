@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.conftest import QUICK, Cli
+from unbraid.core.errors import UserError
+from unbraid.decompose.config import DecomposeConfig
+from unbraid.decompose.preset import resolve
 from unbraid.decompose.result import Decomposition
 from unbraid.decompose.scorecard import Scorecard
+from unbraid.targets.target import Target
+from unbraid.targets.toy import Toy
 
 
 def test_prints_the_scorecard_and_what_to_run_next(cli: Cli, tmp_path: Path) -> None:
@@ -91,3 +97,29 @@ def test_two_runs_of_one_seed_are_the_same(cli: Cli, tmp_path: Path) -> None:
         assert cli("decompose", "tms-5-2", *QUICK, "--out", name).code == 0
     for name in ("model.safetensors", "config.yaml", "metrics.jsonl", "scorecard.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_published_size_is_the_papers_with_components_to_match(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[DecomposeConfig] = []
+
+    def stop_before_training(self: Toy, weights: Path | None = None) -> Target:
+        raise UserError("enough", "enough")
+
+    def keep(*given: Any, **named: Any) -> DecomposeConfig:
+        seen.append(resolve(*given, **named))
+        return seen[-1]
+
+    monkeypatch.setattr(Toy, "target", stop_before_training)
+    monkeypatch.setattr("unbraid.decompose.preset.resolve", keep)
+    cli("decompose", "residual-mlp-2", "--published-size", "--out", str(tmp_path / "run"))
+    assert seen[0].target is not None
+    assert seen[0].target["n_features"] == 100
+    assert seen[0].target["d_mlp"] == 25
+    assert seen[0].components == {"*.mlp_in": 300, "*.mlp_out": 50}
+
+
+@pytest.mark.parametrize("given", [["tms-5-2"], []])
+def test_published_size_names_the_targets_that_have_one(cli: Cli, given: list[str]) -> None:
+    done = cli("decompose", *given, "--published-size")
+    assert done.code == 2
+    assert "residual-mlp-2, residual-mlp-3" in done.err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,10 @@ def decompose(
     seed: Annotated[int | None, typer.Option(help="Decides everything that is random.", metavar="N", show_default=False)] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps; every schedule spans them.", metavar="N", show_default=False)] = None,
     preset: Preset = None,
+    published_size: Annotated[
+        bool,
+        typer.Option("--published-size", metavar="", help="Take a toy at the size of its paper; it is trained first, and a GPU helps."),
+    ] = False,
     config: ConfigFile = None,
     set_: Set = None,
     weights: Annotated[
@@ -50,6 +54,7 @@ def decompose(
         "--seed": seed,
         "--steps": steps,
         "--preset": preset,
+        "--published-size": published_size or None,
         "--config": config,
         "--set": set_,
         "--weights": weights,
@@ -67,7 +72,7 @@ def decompose(
             result = _resume(folder)
         else:
             overrides = [*(set_ or []), *_numbers(seed=seed, steps=steps)]
-            folder, result = _begin(target, preset, config, overrides, weights, out)
+            folder, result = _begin(target, preset, published_size, config, overrides, weights, out)
     except Stopped as stop:
         again = with_plugins("unbraid decompose --resume", stop.folder or Path(), plugins)
         typer.echo(f"Stopped at step {stop.step}; the state is saved. Go on with: {again}", err=True)
@@ -76,20 +81,41 @@ def decompose(
 
 
 def _begin(
-    target: str | None, preset: str | None, config: Path | None, overrides: list[str], weights: Path | None, out: Path | None
+    target: str | None,
+    preset: str | None,
+    published_size: bool,
+    config: Path | None,
+    overrides: list[str],
+    weights: Path | None,
+    out: Path | None,
 ) -> tuple[Path, Decomposition]:
     """Resolve the settings, and run them in a new folder."""
-    from unbraid.core.config import read_yaml
+    from unbraid.core.config import merge, read_yaml
     from unbraid.decompose import verb
     from unbraid.decompose.preset import resolve
     from unbraid.targets.toy import toys
 
-    file = None if config is None else read_yaml(config)
+    file = {} if config is None else read_yaml(config)
+    if published_size:
+        file = merge(_published(target), file)
     settings = resolve(target, preset, file, overrides)
     studied = toys.parse(settings.target).target(weights)
     folder = out or _free_folder(f"{studied.name}-seed{settings.seed}")
     with live(str(folder)) as report:
         return folder, verb.decompose(studied, settings, folder, report=report)
+
+
+def _published(target: str | None) -> dict[str, Any]:
+    """Return the settings of the size at which a toy was published."""
+    from unbraid.targets.toy import find_toy, toys
+
+    known = sorted(kind for kind in toys.kinds() if getattr(toys.get(kind), "published", None))
+    if target is None:
+        raise UserError("--published-size needs a target's name.", f"Name one of: {', '.join(known)}")
+    settings: dict[str, Any] = dict(getattr(find_toy(target), "published", {}))
+    if not settings:
+        raise UserError(f"The target {target!r} has no other published size than its own.", f"Those that do: {', '.join(known)}")
+    return settings
 
 
 def _resume(folder: Path) -> Decomposition:

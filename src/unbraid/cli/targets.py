@@ -105,6 +105,8 @@ def show_target(
         return
     knobs = "".join(f" --set target.{text.removeprefix('target.')}" for text in set_ or [])
     typer.echo(f"Take it apart{', which trains it first' if card['weights'] == 'missing' else ''}: unbraid decompose {name}{knobs}")
+    if getattr(toy, "published", None) and not knobs:
+        typer.echo(f"At the size of its paper, which trains it first: unbraid decompose {name} --published-size")
 
 
 def _show(card: dict[str, Any]) -> None:

@@ -83,8 +83,8 @@ class ResidualMLP(Toy):
     training_steps: ClassVar[int] = 1000
     training_batch: ClassVar[int] = 2048
     identity_error_bar: ClassVar[int] = 4  # wrong entries per layer
-    published: ClassVar[Mapping[str, int]] = {}
-    """The knobs of the published size, where the default is smaller."""
+    published: ClassVar[Mapping[str, Any]] = {}
+    """The settings of the published size, where the default is smaller: the toy's knobs, and how many subcomponents it takes."""
 
     def build(self) -> nn.Module:
         """Return an untrained model of the right shape."""

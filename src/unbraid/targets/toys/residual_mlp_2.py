@@ -26,7 +26,10 @@ class ResidualMLP2(ResidualMLP):
     )
     lesson: ClassVar[str] = "one mechanism can be spread over layers; its pieces belong together although no single matrix holds it"
     sites: ClassVar[tuple[str, ...]] = ("blocks.*.mlp_*",)
-    published: ClassVar[Mapping[str, int]] = {"n_features": 100, "d_model": 1000, "d_mlp": 25}
+    published: ClassVar[Mapping[str, Any]] = {
+        "target": {"n_features": 100, "d_model": 1000, "d_mlp": 25},
+        "components": {"*.mlp_in": 300, "*.mlp_out": 50},
+    }
     recipe: ClassVar[Mapping[str, Any]] = deep_recipe(
         steps=6500, components=(120, 32), layers=2, first=6.5e-6, later=8e-6, out=2.6e-5, prune_below=0.15
     )

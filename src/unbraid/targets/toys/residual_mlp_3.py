@@ -28,7 +28,10 @@ class ResidualMLP3(ResidualMLP):
     sites: ClassVar[tuple[str, ...]] = ("blocks.*.mlp_*",)
     # Trained longer, features settle in one or two of the layers; here each still needs all three.
     training_steps: ClassVar[int] = 500
-    published: ClassVar[Mapping[str, int]] = {"n_features": 102, "d_model": 1000, "d_mlp": 17}
+    published: ClassVar[Mapping[str, Any]] = {
+        "target": {"n_features": 102, "d_model": 1000, "d_mlp": 17},
+        "components": {"*.mlp_in": 306, "*.mlp_out": 34},
+    }
     recipe: ClassVar[Mapping[str, Any]] = deep_recipe(
         steps=6000, components=(144, 26), layers=3, first=5e-6, later=6e-6, out=1.8e-5, prune_below=0.12
     )
