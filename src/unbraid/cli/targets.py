@@ -171,7 +171,15 @@ def _task(card: dict[str, Any]) -> str:
 @app.command("train")
 def train_target(
     name: Name,
-    seed: Annotated[int, typer.Option(help="Decides the starting weights and the data.", min=0)] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Decides the starting weights and the data. Default: the one of the weights that the package brings.",
+            min=0,
+            metavar="N",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where to write the weights. Default: NAME.safetensors here.", metavar="FILE", show_default=False)
     ] = None,
@@ -191,6 +199,7 @@ def train_target(
         raise UserError("--bundled writes to the package's own folder, so --out cannot be given beside it.", "Leave one of them out.")
     path = (toy.weights_path() if bundled else out) or Path(f"{name}.safetensors")
     check_no_pickle(path)
+    seed = toy.seed if seed is None else seed
     trained = toy.train(seed)
     write_weights(trained.module, path)
     if json_:

@@ -26,6 +26,7 @@ from unbraid.targets.toy_kit.probes import co_active_probes, one_hot_probes
 from unbraid.targets.truth import SiteTruth, Truth, any_on, feature_on
 
 UNLEARNED = 0.8  # a feature whose loss is above this share of the stream's alone is not computed
+LIKE = 0.9  # pieces that write in directions more alike than this cannot be expected to stay apart
 NEEDED = 0.02  # a block computes a feature if reading it lowers the feature's loss by at least this share of the stream's alone
 
 
@@ -177,7 +178,19 @@ class ResidualMLP(Toy):
             needed = self.needed_in(module).min()
             why = "a feature does without its piece in some block, so it is not computed across blocks"
             checks.append(Check("least rise of a feature's loss when one block stops reading it", float(needed), low=NEEDED, why=why))
+            same = "two features write almost the same in some block, and one piece for both is nearly as good"
+            checks.append(
+                Check("largest cosine between what two features write to a block's neurons", self.likeness(module), high=LIKE, why=same)
+            )
         return tuple(checks)
+
+    def likeness(self, module: nn.Module) -> float:
+        """Return the largest cosine between two features' pieces of one `mlp_in` in what they write."""
+        found: list[Tensor] = []
+        for layer in range(self.n_layers):
+            U = F.normalize(self.truth(module).sites[f"blocks.{layer}.mlp_in"].U, dim=1)
+            found.append((U @ U.T).fill_diagonal_(-1.0).max())
+        return float(torch.stack(found).max())
 
     @torch.no_grad()
     def needed_in(self, module: nn.Module) -> Float[Tensor, "n_layers n_features"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from unbraid.targets.toy import Features, toys
 from unbraid.targets.toy_kit.residual_mlp import ResidualMLP, deep_recipe
@@ -16,6 +16,9 @@ class ResidualMLP3(ResidualMLP):
     """48 features, 13 neurons in each of three layers, a stream of width 480."""
 
     kind: Literal["residual-mlp-3"] = "residual-mlp-3"
+    # Of the instances 0 to 7 this one writes its features in the least similar directions, .90 at most. In instance 0 three pairs are more
+    # alike, up to .95, and each tends to become one piece: 5 wrong entries in the last layer at the worst seed.
+    seed: NonNegativeInt = 2
     n_features: Features = 48
     d_model: PositiveInt = 480
     d_mlp: PositiveInt = 13
