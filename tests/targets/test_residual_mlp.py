@@ -120,6 +120,6 @@ def test_bundled_features_outnumber_the_neurons_and_each_is_computed_in_every_bl
 @pytest.mark.parametrize("name", DEEP)
 def test_published_size_can_be_set(name: str) -> None:
     toy = cast(ResidualMLP, find_toy(name))
-    published = type(toy).parse({**toy.tree(), **toy.published})
+    published = type(toy).parse({**toy.tree(), **toy.published["target"]})
     assert (published.d_model, published.neurons) == (1000, {2: 50, 3: 51}[toy.n_layers])
     assert published.n_features >= 100
