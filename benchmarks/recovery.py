@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runs import ROOT, provenance, write_between
+from unbraid.core.errors import UserError
+from unbraid.decompose.verb import Stopped
 from unbraid.targets.toy import toys
 from unbraid.verify.result import Verification
+from unbraid.verify.table import Row
 from unbraid.verify.verb import VerifyConfig, verify
 
 RESULT, README, DOCS = ROOT / "benchmarks" / "recovery.json", ROOT / "README.md", ROOT / "docs" / "proving-ground.md"
@@ -30,7 +33,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.tables_only:
         config = VerifyConfig(seeds=arguments.seeds, jobs=arguments.jobs, phases=not arguments.no_phases)
-        result = verify(arguments.names, config, arguments.folder, report=_say)
+        try:
+            result = verify(arguments.names, config, arguments.folder, report=_say)
+        except Stopped as stop:
+            print("Stopped; finished cases and the states of running ones are kept. Type the same command again to go on.")
+            raise SystemExit(128 + (stop.signal or 2)) from None
+        except UserError as error:
+            raise SystemExit(str(error)) from None
         tree = {**result.tree(), **provenance(), "skipped": skipped(arguments.names)}
         RESULT.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
     tree = json.loads(RESULT.read_text(encoding="utf-8"))
@@ -85,7 +94,7 @@ def toy_table(result: Verification) -> str:
             f"{row.found} of {row.seeds}",
             row.cell("piece_coverage"),
             row.cell("piece_cosine"),
-            _errors(row.worst.get("identity_error")),
+            _errors(row.worst.get("identity_error")) + _worst_site(row),
             _errors(row.worst.get("dense_error")),
             row.cell("module_ari"),
             row.cell("pgd_20") + known,
@@ -98,6 +107,12 @@ def toy_table(result: Verification) -> str:
 
 def _errors(values: Any) -> str:
     return "–" if not values else "–".join(dict.fromkeys(f"{end:.0f}" for end in (min(values), max(values))))
+
+
+def _worst_site(row: Row) -> str:
+    """Say how many of a toy's wrong entries stand in one matrix at most, where it has several."""
+    sites = [value for key, values in row.worst.items() if key.startswith("identity_error/") for value in values]
+    return f" (≤ {max(sites):.0f} in one matrix)" if sites else ""
 
 
 def gap_table(result: Verification) -> str:
