@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from numpy import ndarray
+from scipy.stats import binom, norm
 
 from unbraid.components.description_length import belong, co_activation, description_length, merge_by_length, merge_costs
 
@@ -35,9 +36,8 @@ def by_brute_force(activity: ndarray, alpha: float, evidence: float | None) -> l
         best, found = -1e-9, None
         for i, j in itertools.combinations(range(len(groups)), 2):
             a, b = activity[:, groups[i]].any(1), activity[:, groups[j]].any(1)
-            both, chance = (a & b).mean(), a.mean() * b.mean()
-            noise = math.sqrt(chance * (1 - a.mean()) * (1 - b.mean()) / len(a))
-            if evidence is not None and both <= chance + evidence * noise + 1e-9 and both < 0.9 * (a | b).mean() - 1e-9:
+            both, rarer, commoner = (a & b).sum(), min(a.sum(), b.sum()), max(a.mean(), b.mean())
+            if evidence is not None and binom.sf(both - 1, rarer, commoner) >= norm.sf(evidence) and both < 0.9 * (a | b).sum() - 1e-9:
                 continue
             change = length_of(activity, merged(groups, i, j), alpha) - length_of(activity, groups, alpha)
             if change < best - 1e-12:
@@ -127,6 +127,21 @@ def test_what_never_fires_together_is_never_merged_by_evidence() -> None:
     activity[995, 10] = activity[996, 11] = True
     assert len(set(merge_by_length(activity, 1.0, evidence=None).labels.tolist())) < 12  # rare pieces are lumped together
     assert len(set(merge_by_length(activity, 1.0).labels.tolist())) == 12
+
+
+def test_rare_independent_features_stay_apart() -> None:
+    # Of 4,950 pairs that fire on one datapoint in 120 some fire together nine times; a bell curve would call that five deviations.
+    activity = np.random.default_rng(0).random((20_000, 100)) < 1 / 120
+    assert len(set(merge_by_length(activity, 0.1).labels.tolist())) == 100
+
+
+def test_a_single_common_firing_is_no_evidence() -> None:
+    activity = np.zeros((10_000, 2), dtype=bool)
+    activity[:50, 0] = True
+    activity[49:51, 1] = True
+    rates = activity.mean(0)
+    together = co_activation(activity) / 10_000
+    assert not belong(rates[:, None], rates, together, 10_000, 5.0)[0, 1]
 
 
 def test_always_on_pieces_are_one_group_and_swallow_no_other() -> None:

@@ -11,7 +11,7 @@ from unbraid.verify.code import code_of
 
 @pytest.fixture(autouse=True)
 def forget() -> None:
-    code._engine.cache_clear()
+    code._rooms.cache_clear()
     code._meaning.cache_clear()
 
 

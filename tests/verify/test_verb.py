@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from unbraid.decompose.config import DecomposeConfig
+from unbraid.decompose.result import Decomposition
+from unbraid.decompose.verb import decompose
+from unbraid.targets.target import Target
 from unbraid.verify import run as running
 from unbraid.verify.case import Case
 from unbraid.verify.run import known_record, run_case
@@ -62,6 +66,25 @@ def test_a_case_that_is_finished_but_not_scored_is_only_scored(folder: Path, tmp
     before = known_record(CASE, folder)
     assert before is not None
     assert again["lines"]["mmcs"] == before["lines"]["mmcs"]
+
+
+@pytest.mark.parametrize(("changed", "again"), [("code_of", 0), ("training_code_of", 1)])
+def test_a_run_is_trained_again_only_where_training_code_changed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, again: int
+) -> None:
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "copy")
+    trained: list[Path] = []
+
+    def watched(target: Target, config: DecomposeConfig, run: Path, resume: bool) -> Decomposition:
+        trained.append(run)
+        return decompose(target, config, run, resume=resume)
+
+    monkeypatch.setattr(running, "decompose", watched)
+    monkeypatch.setattr(running, changed, lambda toy: "other")
+    run_case(CASE, tmp_path / "copy")
+    assert len(trained) == again
 
 
 def test_controls_are_spoilt_and_stopped_ones_are_quick(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+from scipy.special import betainc, ndtr
 
 CHUNK = 4096  # datapoints that are turned into floats at a time
 SLACK = 1e-9  # two shares of datapoints this near are equal
-EVIDENCE = 5.0  # standard deviations: of some million independent pairs, none is expected to reach it
+EVIDENCE = 5.0  # as improbable as so many standard deviations: of a million independent pairs, none is expected to reach it
 ALIKE = 0.9  # two groups whose common firings are this share of all their firings are hardly ever apart
 
 
@@ -74,13 +75,15 @@ def belong(
 ) -> ndarray:
     """Return for which pairs firing together says anything.
 
-    Either they do so more often than independent groups would, by `evidence` standard deviations of that count, or hardly ever one
-    without the other, as with pieces that are always on.
+    Either chance would hardly bring the commoner one along so often when the rarer one fires (a binomial tail, as improbable as
+    `evidence` standard deviations are), or there is hardly ever one without the other, as with pieces that are always on.
+    The tail is exact because rare groups fire together a handful of times, where the bell curve's is a thousand times too small.
     """
-    chance = own * rates
-    deviation = np.sqrt(chance * (1 - own) * (1 - rates) / datapoints)
+    counts, rarer, commoner = np.rint(together * datapoints), np.rint(np.minimum(own, rates) * datapoints), np.maximum(own, rates)
+    # P(X ≥ c) of a binomial with n draws is the incomplete beta function I_p(c, n - c + 1); at c = 0 it is 1.
+    by_chance = np.where(counts > 0, betainc(np.maximum(counts, 1), np.maximum(rarer - counts, 0) + 1, np.minimum(commoner, 1.0)), 1.0)
     alike = together >= ALIKE * (own + rates - together) - SLACK
-    return (together > chance + evidence * deviation + SLACK) | alike
+    return (by_chance < ndtr(-evidence)) | alike
 
 
 def co_activation(activity: Bool[ndarray, "datapoints n"]) -> Float[ndarray, "n n"]:
@@ -100,7 +103,7 @@ def merge_by_length(
     Args:
         activity: Where each subcomponent fires.
         alpha: Bits per member and firing: what is small merges more.
-        evidence: Merge only what fires together more often than independent groups would, by so many standard deviations, or
+        evidence: Merge only what fires together more often than independent groups would, as improbably as so many standard deviations, or
             hardly ever apart; None leaves all to the formula. The formula alone also lumps together rare pieces that never
             fire at the same time, merely to have fewer names, joins frequent ones that are independent, and gives an always-on piece
             whatever fires often.

@@ -16,13 +16,21 @@ import unbraid
 from unbraid.targets.toy import Toy
 
 _ROOT = Path(unbraid.__file__).parent
-_ROOMS = ("core", "decompose", "components", "verify")
+_TRAINING, _SCORING = ("core", "decompose"), ("components", "verify")
 _NO_NUMBERS = ("plot", "panel", "verify/table", "verify/result", "verify/verb")
 
 
 def code_of(toy: Toy) -> str:
-    """Return the hash of the engine, of the toy's own file with everything that it imports, and of its bundled weights."""
-    digest = hashlib.sha256(_engine().encode())
+    """Return the hash of all code that a record depends on: what trains and what scores."""
+    return hashlib.sha256(f"{training_code_of(toy)} {_rooms(_SCORING)}".encode()).hexdigest()[:16]
+
+
+def training_code_of(toy: Toy) -> str:
+    """Return the hash of the engine, of the toy's own file with everything that it imports, and of its bundled weights.
+
+    A finished run of the same training code is scored again where only the scoring has changed.
+    """
+    digest = hashlib.sha256(_rooms(_TRAINING).encode())
     for path in sorted(_imported(Path(inspect.getfile(type(toy))))):
         digest.update(_meaning(path).encode())
     weights = toy.bundled_path()
@@ -32,9 +40,9 @@ def code_of(toy: Toy) -> str:
 
 
 @cache
-def _engine() -> str:
+def _rooms(rooms: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    for room in _ROOMS:
+    for room in rooms:
         for path in sorted((_ROOT / room).rglob("*")):
             name = path.relative_to(_ROOT).as_posix()
             if any(word in name for word in _NO_NUMBERS):

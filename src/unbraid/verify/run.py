@@ -23,7 +23,7 @@ from unbraid.decompose.verb import decompose, is_finished
 from unbraid.targets.target import Target
 from unbraid.targets.toy import Toy, toys
 from unbraid.verify.case import Case
-from unbraid.verify.code import code_of
+from unbraid.verify.code import code_of, training_code_of
 from unbraid.verify.controls import control_named
 
 RECORD = "verified.json"
@@ -48,7 +48,7 @@ def known_record(case: Case, folder: Path) -> dict[str, Any] | None:
 
 
 def run_case(case: Case, folder: Path) -> dict[str, Any]:
-    """Decompose and score one case; a run of the same code that was stopped goes on.
+    """Decompose and score one case; a run of the same training code that was stopped goes on, and one that is finished is scored anew.
 
     Args:
         case: What to do.
@@ -64,11 +64,13 @@ def run_case(case: Case, folder: Path) -> dict[str, Any]:
     """
     toy, run, began = toy_of(case), folder / case.name, time.monotonic()
     code = code_of(toy)
+    # A control is spoilt by this room's own code, so its run counts for that as well.
+    trained_by = code if case.control else training_code_of(toy)
     mark = folder / f"{case.name}.code"
-    if not mark.exists() or mark.read_text(encoding="utf-8") != code:
+    if not mark.exists() or mark.read_text(encoding="utf-8") != trained_by:
         shutil.rmtree(run, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(code, encoding="utf-8")
+    mark.write_text(trained_by, encoding="utf-8")
     control = control_named(case.control) if case.control else None
     target = control.target(toy) if control else toy.target()
     config = resolve(case.toy, file={"target": dict(toy.tree())}, overrides=[*case.overrides, f"seed={case.seed}"])
