@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from unbraid.decompose.result import Decomposition as Decomposition
     from unbraid.decompose.scorecard import Scorecard as Scorecard
     from unbraid.decompose.verb import decompose as decompose
+    from unbraid.targets.models.load import load_model as load_model
+    from unbraid.targets.models.load import load_tokenizer as load_tokenizer
     from unbraid.targets.target import Target as Target
     from unbraid.targets.toy import load_target as load_target
     from unbraid.verify.result import Verification as Verification
@@ -39,7 +41,9 @@ _HOMES = {
     "Verification": "unbraid.verify.result",
     "VerifyConfig": "unbraid.verify.verb",
     "group": "unbraid.components.verb",
+    "load_model": "unbraid.targets.models.load",
     "load_target": "unbraid.targets.toy",
+    "load_tokenizer": "unbraid.targets.models.load",
     "preset": "unbraid.decompose.preset",
 }
 
@@ -56,7 +60,9 @@ __all__ = [
     "VerifyConfig",
     "decompose",
     "group",
+    "load_model",
     "load_target",
+    "load_tokenizer",
     "preset",
     "verify",
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from unbraid.cli import config, decompose, score, targets, verify
+from unbraid.cli import config, decompose, models, score, sites, targets, verify
 from unbraid.core.errors import UserError
 
 
@@ -49,6 +49,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(targets.app, name="targets")
+app.add_typer(models.app, name="models")
+app.command("sites")(sites.sites)
 app.command("decompose")(decompose.decompose)
 app.command("score")(score.score)
 app.command("verify")(verify.verify)
