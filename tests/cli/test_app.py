@@ -23,7 +23,9 @@ def test_module_is_the_command() -> None:
     assert done.stdout == f"unbraid {unbraid.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["targets"], ["targets", "train"], ["decompose"], ["score"], ["config", "show"]])
+@pytest.mark.parametrize(
+    "command", [[], ["targets"], ["targets", "train"], ["models", "pull"], ["sites"], ["decompose"], ["score"], ["config", "show"]]
+)
 def test_help(cli: Cli, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     told = cli(*command, "--help")

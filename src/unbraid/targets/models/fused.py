@@ -51,6 +51,8 @@ class Heads:
 
 
 _FUSED = ("c_attn", "query_key_value", "qkv_proj", "qkv", "Wqkv", "gate_up_proj")
+# The order is the family's, not the name's: another family with a `c_attn` interleaves its heads. Families that are not here are not guessed.
+_IN_TURN = ("gpt2", "phi3", "mpt")  # all queries, then all keys, then all values
 _BY_HEAD = ("gpt_neox", "bloom")  # each head's q, k and v stand together
 
 
@@ -82,20 +84,15 @@ def views(path: str, d_out: int, config: Any) -> tuple[View, ...]:
         d_out: Width of what it writes.
         config: The model's Hugging Face configuration, or None.
     """
-    name = path.rpartition(".")[2]
-    heads = heads_of(config)
-    if name == "gate_up_proj":
-        half = d_out // 2
-        return _in_turn(("gate", "up"), (half, half))
+    name, family, heads = path.rpartition(".")[2], getattr(config, "model_type", None), heads_of(config)
     if name not in _FUSED or heads is None:
         return ()
-    q, kv = heads.query * heads.width, heads.key * heads.width
-    if name == "query_key_value":
-        if getattr(config, "model_type", None) not in _BY_HEAD or d_out != 3 * q:
-            return ()
-        w = heads.width
+    q, kv, w = heads.query * heads.width, heads.key * heads.width, heads.width
+    if name == "gate_up_proj":
+        return _in_turn(("gate", "up"), (d_out // 2, d_out // 2)) if family == "phi3" else ()
+    if family in _BY_HEAD and d_out == 3 * q:
         return tuple(View(part, number * w, w, 3 * w, heads.query) for number, part in enumerate("qkv"))
-    return _in_turn(("q", "k", "v"), (q, kv, kv)) if d_out == q + 2 * kv else ()
+    return _in_turn(("q", "k", "v"), (q, kv, kv)) if family in _IN_TURN and d_out == q + 2 * kv else ()
 
 
 def _in_turn(names: tuple[str, ...], widths: tuple[int, ...]) -> tuple[View, ...]:

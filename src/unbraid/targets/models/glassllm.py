@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unbraid.core.errors import UserError
@@ -69,17 +70,17 @@ def read_glassllm(weights: Path, tokenizer: Path) -> Converted:
     return check_tensors(Converted(config | ids, tensors, words, "MIT", f"glassllm: {rounded}"), str(weights))
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     if not path.is_file():
         raise UserError(f"There is no file {str(path)!r}.", "Check the path.")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return dict(file)
-    except (ValueError, OSError, EOFError, BadZipFile) as error:
+    except (ValueError, TypeError, OSError, EOFError, BadZipFile) as error:
         raise UserError(f"{str(path)!r} is not a whole .npz file ({error}).", "Take it from a copy, or download it again.") from None
 
 
-def _sizes(told: np.ndarray[Any, Any] | None, arrays: dict[str, np.ndarray[Any, Any]], path: Path) -> dict[str, Any]:
+def _sizes(told: NDArray[np.generic] | None, arrays: dict[str, NDArray[np.generic]], path: Path) -> dict[str, Any]:
     """Return the arguments of `LlamaConfig`."""
     wrong = UserError(f"{str(path)!r} does not hold a glassllm model.", "Give the en.npz of the package glassllm, or a GGUF file.")
     if told is None or "blocks.0.ffn.W1" not in arrays:

@@ -17,6 +17,8 @@ from unbraid.targets.models.reference import check_config, check_weights, resolv
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_OWN_CODE = "Load it yourself, and give the module to unbraid.Target."
+
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -48,6 +50,7 @@ def load_model(reference: str | Path, precision: Precision = "float32") -> nn.Mo
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are in the report, which is refused below
         )
     model, report = cast("tuple[Any, dict[str, Any]]", found)
     _check_complete(folder, report)
@@ -91,7 +94,7 @@ def model_on_paper(reference: str | Path) -> nn.Module:
 def _check_complete(folder: Path, report: Any) -> None:
     """Refuse a model of which a part was drawn at random, because the file did not have it."""
     for key, what in (("missing_keys", "lack"), ("mismatched_keys", "have another shape for")):
-        names = sorted(str(name) for name in report.get(key) or ())
+        names = sorted(name if isinstance(name, str) else str(name[0]) for name in report.get(key) or ())
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise UserError(f"The weights in {str(folder)!r} {what} {names[0]!r}{more}.", "Take the folder from a copy.")
@@ -103,19 +106,23 @@ def _told(folder: Path) -> Generator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"transformers cannot read {str(folder)!r}: {reason}", "Mend the folder, or take it from a copy.") from error
+        reason = " ".join(str(error).split())
+        if "custom code" in reason:
+            raise UserError(f"The model in {str(folder)!r} needs Python code of its own, which is not run.", _OWN_CODE) from None
+        raise UserError(f"transformers cannot read {str(folder)!r}: {reason[:300]}", "Mend the folder, or take it from a copy.") from error
 
 
 @contextmanager
 def _quiet() -> Generator[None]:
-    """Keep transformers' progress bars off the terminal."""
+    """Keep transformers' progress bars and reports off the terminal; what matters in them is told as an error."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:
-        if shown:
+        logging.set_verbosity(level)
+        if bars:
             logging.enable_progress_bar()
