@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,10 +105,12 @@ def test_other_splits_of_words(tmp_path: Path, pre: str) -> None:
         ({"llama.embedding_length": None}, "does not say 'llama.embedding_length'"),
         ({"llama.feed_forward_length": 64}, r"mlp.gate_proj.weight' is \[96, 64\], where its sizes say \[64, 64\]"),
         ({"llama.block_count": 3}, "has no tensor for 'model.layers.2"),
+        ({"more": "rope_freqs.weight"}, "has the tensor 'rope_freqs.weight', which a plain Llama does not have"),
+        ({"more": "blk.0.attn_q.bias"}, "has the tensor 'blk.0.attn_q.bias'"),
         ({"llama.block_count": 1}, "does not have: 'model.layers.1"),
     ],
 )
-def test_what_a_plain_llama_has_not(tmp_path: Path, fields: dict[str, object], message: str) -> None:
+def test_what_a_plain_llama_has_not(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
     write_gguf(tmp_path / "x.gguf", tiny_llama(), **fields)
     with pytest.raises(UserError, match=message):
         read_gguf(tmp_path / "x.gguf")

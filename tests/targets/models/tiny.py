@@ -151,9 +151,15 @@ def gguf_arrays(model: LlamaForCausalLM) -> dict[str, np.ndarray]:
 
 
 def write_gguf(
-    path: Path, model: LlamaForCausalLM, kind: str = "F32", words: Tokenizer | None = None, architecture: str = "llama", **fields: Any
+    path: Path,
+    model: LlamaForCausalLM,
+    kind: str = "F32",
+    words: Tokenizer | None = None,
+    architecture: str = "llama",
+    more: str = "",
+    **fields: Any,
 ) -> None:
-    """Write a Llama as GGUF with its matrices quantised; `fields` are put over the usual ones, None leaves one out."""
+    """Write a Llama as GGUF with its matrices quantised; `more` names one more tensor, `fields` are put over the usual ones."""
     config = model.config
     writer = GGUFWriter(path, architecture)
     usual: dict[str, Any] = {
@@ -186,6 +192,8 @@ def write_gguf(
         type_ = GGMLQuantizationType[kind if array.ndim == 2 else "F32"]
         data = quantize(array, type_) if not kind.endswith("_K") or array.ndim == 1 else _empty(array, type_)
         writer.add_tensor(name, data, raw_dtype=type_)
+    if more:
+        writer.add_tensor(more, np.ones(4, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
