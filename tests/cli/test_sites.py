@@ -74,3 +74,9 @@ def test_mistakes(cli: Cli, tmp_path: Path) -> None:
 
 def test_sizes_are_written_for_people() -> None:
     assert [size(n) for n in (40, 9040, 590_000, 55_400_000, 6_163_000_000)] == ["40 B", "9.04 kB", "590 kB", "55.4 MB", "6.16 GB"]
+
+
+def test_paths_are_whole_on_a_narrow_terminal(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    tiny_model("gpt_neox").save_pretrained(tmp_path / "x")
+    assert "gpt_neox.layers.*.attention.query_key_value  × 2" in cli("sites", "x").out

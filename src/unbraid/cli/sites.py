@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from unbraid.targets.models.site_table import SiteRow, SiteTable
 
 
+_LEAST_WIDTH = 140  # below it a path would be broken, and could not be copied into --match
+
+
 def sites(
     model: Annotated[
         str, typer.Argument(help="A folder, a model that was pulled, a hub id in the local cache, or a toy's name.", metavar="MODEL")
@@ -68,7 +71,9 @@ def _show(table: SiteTable, whole: bool) -> None:
 
     from unbraid.targets.models.budget import MEMORY_RULE
 
-    Console(highlight=False).print(_table(table))
+    console = Console(highlight=False)
+    console.width = max(console.width, _LEAST_WIDTH)
+    console.print(_table(table), crop=False)
     share = table.matched_parameters / table.parameters
     which = "All matrices" if whole else "The matched matrices"
     typer.echo(f"{which} hold {table.matched_parameters:,} of {table.parameters:,} parameters ({share:.1%}) of {table.model}.")
@@ -85,7 +90,7 @@ def _table(table: SiteTable) -> Table:
     for row in table.rows:
         alike.setdefault((row.family, row.kind, row.d_in, row.d_out, row.C, row.views, row.note), []).append(row)
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    drawn.add_column("path", overflow="fold")
+    drawn.add_column("path", no_wrap=True)
     for name in ("kind", "d_in → d_out", "parameters", "rank ≤", "C", "memory"):
         drawn.add_column(name, justify="left" if name == "kind" else "right", no_wrap=True)
     drawn.add_column("about")

@@ -55,6 +55,21 @@ def test_everything_kept_is_the_model(tmp_path: Path, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", SITES)
+def test_exact_subcomponents_are_the_model_without_delta(tmp_path: Path, family: str) -> None:
+    target = target_of(family, tmp_path, SITES[family])
+    model = DecomposedModel(target, {site.path: min(site.d_in, site.d_out) for site in target.sites})
+    for site in model.sites.values():
+        left, scale, right = torch.linalg.svd(site.weight.double(), full_matrices=False)
+        V, U = site.factors.views()
+        with torch.no_grad():
+            V.copy_(left * scale)
+            U.copy_(right)
+    clean = model.clean(some_ids())
+    without_delta = constant_masks(importances(model, clean), 1.0, delta=0.0)
+    assert relative_gap(model.masked(clean, without_delta), target(some_ids())) < 1e-5
+
+
+@pytest.mark.parametrize("family", SITES)
 def test_ablating_a_site_changes_the_logits(tmp_path: Path, family: str) -> None:
     target = target_of(family, tmp_path, SITES[family])
     model, _ = decomposed(target, C=40)
