@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from unbraid.cli import config, decompose, models, score, sites, targets, verify
+from unbraid.cli import config, decompose, models, score, sites, targets, text, verify
 from unbraid.core.errors import UserError
 
 
@@ -50,6 +50,7 @@ app = typer.Typer(
 )
 app.add_typer(targets.app, name="targets")
 app.add_typer(models.app, name="models")
+app.add_typer(text.app, name="text")
 app.command("sites")(sites.sites)
 app.command("decompose")(decompose.decompose)
 app.command("score")(score.score)
