@@ -74,3 +74,11 @@ def test_a_wrong_field_names_those_that_there_are(cli: Cli, corpus: Path, tmp_pa
 
 def test_show_what_is_not_there(cli: Cli) -> None:
     assert "unbraid text build" in cli("text", "show", "none").error
+
+
+@pytest.mark.parametrize("command", ["build", "show"])
+def test_help(cli: Cli, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    told = cli("text", command, "--help")
+    assert (told.code, told.err) == (0, "")
+    assert max(len(line) for line in told.out.splitlines()) <= 80

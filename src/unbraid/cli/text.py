@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,8 @@ import typer
 from unbraid.cli.options import Json, start
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from unbraid.targets.text.manifest import Manifest
 
 app = typer.Typer(help="Text for language models: tokenised once, read in windows.", no_args_is_help=True)
@@ -54,7 +57,8 @@ def build(
     from unbraid.targets.text.cutting import mode_named
 
     settings = TextBuild(window=window, mode=mode_named(mode), held_out=held_out)
-    manifest = build_text(source, tokenizer, out, settings, field=field, separator=separator, eos=eos)
+    with _counting() as report:
+        manifest = build_text(source, tokenizer, out, settings, field=field, separator=separator, eos=eos, report=report)
     _tell(out, manifest, json_)
 
 
@@ -69,6 +73,19 @@ def show(
     from unbraid.targets.text.manifest import read_manifest
 
     _tell(folder, read_manifest(folder, verify=verify), json_)
+
+
+@contextmanager
+def _counting() -> Generator[Callable[[int, int], None] | None]:
+    """Show on stderr how much was read; nothing where nobody watches."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    with console.status("reading …") as status:
+        yield lambda documents, size: status.update(f"{documents:,} documents, {size / 1e6:,.1f} MB of text")
 
 
 def _tell(folder: Path, manifest: Manifest, json_: bool) -> None:

@@ -40,6 +40,17 @@ def test_the_same_text_gives_the_same_folder(tokenizer: Any, texts: list[str], t
     assert sum(split["documents"] for split in json.loads(manifest)["splits"].values()) == 200
 
 
+def test_what_was_read_is_reported(tokenizer: Any, texts: list[str], tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+
+    def report(documents: int, size: int) -> None:
+        told.append((documents, size))
+
+    build_text(texts, tokenizer, tmp_path / "a", TextBuild(16, batch_characters=4000), eos=EOS, report=report)
+    assert told == sorted(told) and len(told) > 3
+    assert told[-1] == (200, sum(map(len, texts)))
+
+
 def test_empty_documents_are_left_out_and_counted(tokenizer: Any, texts: list[str], tmp_path: Path) -> None:
     manifest = build_text([*texts, "", " \n"], tokenizer, tmp_path / "a", SMALL, eos=EOS)
     assert manifest.source.empty_documents == 2
@@ -122,7 +133,14 @@ def test_a_folder_in_use_is_left_alone(tokenizer: Any, texts: list[str], tmp_pat
         build_text(texts, tokenizer, tmp_path / "a", SMALL, eos=EOS)
     with pytest.raises(UserError, match="holds other files, such as 'a'"):
         build_text(texts, tokenizer, tmp_path, SMALL, eos=EOS)
+    with pytest.raises(UserError, match="is a file"):
+        build_text(texts, tokenizer, tmp_path / "a" / "train-00000.npy", SMALL, eos=EOS)
     assert hashes(tmp_path) == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train-00000.npy").write_text("called as a shard would be")
+    with pytest.raises(UserError, match="holds other files"):
+        build_text(texts, tokenizer, tmp_path / "mine", SMALL, eos=EOS)
+    assert (tmp_path / "mine" / "train-00000.npy").read_text() == "called as a shard would be"
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tokenizer: Any, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from unbraid.core.errors import UserError
-from unbraid.core.storage import MANIFEST, write_manifest
+from unbraid.core.storage import write_manifest
 from unbraid.targets.text.cutting import Mode, cut, mode_named
 from unbraid.targets.text.manifest import FORMAT, Manifest, SourceFacts, SplitFacts, TokenizerFacts, read_manifest
 from unbraid.targets.text.pieces import Counted, batches, pieces
+from unbraid.targets.text.place import place_for
 from unbraid.targets.text.shard_writer import ShardWriter
 from unbraid.targets.text.source import Source, open_source
 from unbraid.targets.text.split import RULE, SPLITS, Split
@@ -22,7 +21,7 @@ from unbraid.targets.text.tokenizer import TextTokenizer, read_tokenizer
 
 BATCH_CHARACTERS = 1 << 20
 SHARD_TOKENS = 1 << 24  # 32 or 64 MiB
-_OURS = re.compile(r"\.?(train|held-out)(-\d{5}|\.documents)\.npy(\.[0-9a-f]{8})?|\.manifest\.json\.[0-9a-f]{8}")
+Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,11 @@ def build_text(
     field: str = "text",
     separator: str | None = None,
     eos: str | None = None,
+    report: Report | None = None,
 ) -> Manifest:
     """Tokenise text into a folder that `TextWindows` reads, and return the folder's manifest.
 
-    Memory holds one shard per split, one batch, the longest document, and 8 bytes per document, whatever the size of the text. A build that fails
+    Memory holds one shard per split, one batch, a few copies of the longest document and 8 bytes per document, whatever the size of the text. A build that fails
     or is stopped leaves no manifest; given again, it starts anew.
 
     Args:
@@ -81,6 +81,7 @@ def build_text(
         field: The field or column with the text.
         separator: The line between two documents of a plain text file; None makes each file one document.
         eos: The token that ends a document; by default the one that the tokenizer names.
+        report: Told after each batch how many documents and how many bytes of text have been read.
 
     Raises:
         UserError: The text cannot be read or is shorter than a window, the tokenizer does not fit, or the folder is in use.
@@ -88,35 +89,11 @@ def build_text(
     settings, coder, out = settings or TextBuild(), read_tokenizer(tokenizer, eos), Path(out)
     settings.check(coder)
     opened = open_source(source, field, separator)
-    new = not out.exists()
-    _make_room(out)
-    try:
-        return _fill(opened, coder, out, settings)
-    except BaseException:
-        _clear(out)
-        if new:
-            shutil.rmtree(out, ignore_errors=True)
-        raise
+    with place_for(out):
+        return _fill(opened, coder, out, settings, report)
 
 
-def _make_room(out: Path) -> None:
-    """Make the folder, or empty it of what an unfinished build has left."""
-    if (out / MANIFEST).exists():
-        raise UserError(f"There is already something whole at {str(out)!r}.", "Use it, remove it, or give another --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    others = sorted(path.name for path in out.iterdir() if not _OURS.fullmatch(path.name))
-    if others:
-        raise UserError(f"{str(out)!r} holds other files, such as {others[0]!r}.", "Give a folder that is new or empty: --out DIR")
-    _clear(out)
-
-
-def _clear(out: Path) -> None:
-    for path in out.iterdir():
-        if _OURS.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-
-
-def _fill(source: Source, tokenizer: TextTokenizer, out: Path, settings: TextBuild) -> Manifest:
+def _fill(source: Source, tokenizer: TextTokenizer, out: Path, settings: TextBuild, report: Report | None) -> Manifest:
     dtype = "uint16" if tokenizer.vocabulary_size <= 1 << 16 else "uint32"
     writers = {split: ShardWriter(out, split, dtype, settings.shard_tokens) for split in SPLITS}
     counted = Counted()
@@ -127,6 +104,8 @@ def _fill(source: Source, tokenizer: TextTokenizer, out: Path, settings: TextBui
             if piece.last:
                 writer.append([] if tokenizer.eos is None else [tokenizer.eos])
                 writer.end_document()
+        if report is not None:
+            report(counted.documents.total(), counted.bytes.total())
     for writer in writers.values():
         writer.close()
     splits: dict[Split, SplitFacts] = {writer.split: _split_facts(writer, counted, tokenizer, settings) for writer in writers.values()}
