@@ -36,7 +36,7 @@ def test_a_stopped_run_on_text_ends_as_an_unstopped_one(tmp_path: Path) -> None:
     data = TextWindows(tmp_path / "tokens")
     target = unbraid.Target(Bigram(data.vocabulary_size), sites="up", data=data, behaviour="kl")
     # More than one epoch, stopped within the first.
-    config = unbraid.preset("vpd", steps=20, batch_size=8, components=4, save_every_steps=5, warmup={"steps": 2})
+    config = unbraid.preset("vpd", steps=20, batch_size=8, components=4, save_every_steps=5, log_every_steps=5, warmup={"steps": 2})
     assert config.steps * config.batch_size > data.count > 8 * config.batch_size
 
     def stop(progress: Progress) -> None:

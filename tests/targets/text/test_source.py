@@ -87,7 +87,7 @@ def test_parquet(tmp_path: Path) -> None:
     texts = [f"document {index}" for index in range(600)]
     parquet.write_table(pyarrow.table({"id": list(range(600)), "text": texts}), tmp_path / "a.parquet", row_group_size=250)
     assert read(tmp_path / "a.parquet") == texts
-    with pytest.raises(UserError, match="has no field 'txt'; it has: id, text"):
+    with pytest.raises(UserError, match="has no field 'txt'; it has: id, text. Name the one with the text: --field text"):
         read(tmp_path / "a.parquet", field="txt")
     with pytest.raises(UserError, match="row 1: the field 'id' holds int"):
         read(tmp_path / "a.parquet", field="id")

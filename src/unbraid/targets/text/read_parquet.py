@@ -26,9 +26,9 @@ def read_parquet(path: Path, field: str) -> Iterator[Document]:
         raise UserError(f"{str(path)!r} needs pyarrow, which is not installed.", "Install it: pip install 'unbraid[lm]'") from None
     try:
         with parquet.ParquetFile(path) as file:
-            names: list[str] = file.schema_arrow.names
-            if field not in names:
-                text_of(dict.fromkeys(names), field, repr(str(path)))
+            columns: dict[str, str | None] = {column.name: "" if "string" in str(column.type) else None for column in file.schema_arrow}
+            if field not in columns:
+                text_of(columns, field, repr(str(path)))
             row = 0
             for batch in file.iter_batches(batch_size=ROWS, columns=[field]):
                 for value in batch.column(0).to_pylist():
