@@ -36,11 +36,11 @@ def test_a_stopped_run_on_text_ends_as_an_unstopped_one(tmp_path: Path) -> None:
     data = TextWindows(tmp_path / "tokens")
     target = unbraid.Target(Bigram(data.vocabulary_size), sites="up", data=data, behaviour="kl")
     # More than one epoch, stopped within the first.
-    config = unbraid.preset("vpd", steps=20, batch_size=8, components=4, save_every_steps=5, log_every_steps=5, warmup={"steps": 2})
-    assert config.steps * config.batch_size > data.count > 8 * config.batch_size
+    config = unbraid.preset("vpd", steps=10, batch_size=16, components=4, save_every_steps=4, log_every_steps=4, warmup={"steps": 2})
+    assert config.steps * config.batch_size > data.count > 4 * config.batch_size
 
     def stop(progress: Progress) -> None:
-        if progress.step == 10:
+        if progress.step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
 
     unbraid.decompose(target, config, folder=tmp_path / "whole")
