@@ -14,7 +14,9 @@ from benchmarks.runs import ROOT, provenance, write_between
 from unbraid.core.errors import UserError
 from unbraid.decompose.verb import Stopped
 from unbraid.targets.toy import toys
+from unbraid.verify.case import cases
 from unbraid.verify.result import Verification
+from unbraid.verify.run import known_record
 from unbraid.verify.table import Row
 from unbraid.verify.verb import VerifyConfig, verify
 
@@ -30,21 +32,40 @@ def main() -> None:
     parser.add_argument("--no-phases", action="store_true", help="leave the phase diagrams out")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "verify")
     parser.add_argument("--tables-only", action="store_true", help="measure nothing; write the tables from the file that is there")
+    parser.add_argument("--as-is", action="store_true", help="run nothing; write what is finished in the folder, and say what is missing")
     arguments = parser.parse_args()
     if not arguments.tables_only:
         config = VerifyConfig(seeds=arguments.seeds, jobs=arguments.jobs, phases=not arguments.no_phases)
         try:
-            result = verify(arguments.names, config, arguments.folder, report=_say)
+            if arguments.as_is:
+                result, missing = finished(arguments.names, config, arguments.folder)
+            else:
+                result, missing = verify(arguments.names, config, arguments.folder, report=_say), []
         except Stopped as stop:
             print("Stopped; finished cases and the states of running ones are kept. Type the same command again to go on.")
             raise SystemExit(128 + (stop.signal or 2)) from None
         except UserError as error:
             raise SystemExit(str(error)) from None
-        tree = {**result.tree(), **provenance(), "skipped": skipped(arguments.names)}
+        tree = {**result.tree(), **provenance(), "skipped": [*skipped(arguments.names), *missing]}
         RESULT.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
     tree = json.loads(RESULT.read_text(encoding="utf-8"))
     write_tables(Verification.read(RESULT), tree)
     print(f"Wrote {RESULT.relative_to(ROOT)} and the tables in {README.name} and docs/{DOCS.name}.")
+
+
+def finished(names: list[str], config: VerifyConfig, folder: Path) -> tuple[Verification, list[str]]:
+    """Return what has been measured so far with this very code, and what has not."""
+    records: list[dict[str, Any]] = []
+    missing: dict[str, list[int]] = {}
+    for case in cases(names, config.seeds, config.first_seed, config.controls, config.phases, config.overrides):
+        record = known_record(case, folder)
+        if record is not None:
+            records.append(record)
+        else:
+            what = f"the phase diagram of {case.toy}" if case.phase else " ".join(part for part in (case.title, case.control) if part)
+            missing.setdefault(what, []).append(case.seed)
+    told = [what if what.startswith("the phase") else f"{what} (seeds {', '.join(map(str, seeds))})" for what, seeds in missing.items()]
+    return Verification(tuple(records), provenance()), told
 
 
 def skipped(names: list[str]) -> list[str]:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from benchmarks.recovery import check_table, control_table, gap_table, phase_tables, skipped, source, toy_table
+from benchmarks.recovery import check_table, control_table, finished, gap_table, phase_tables, skipped, source, toy_table
 from unbraid.targets.toy import toys
 from unbraid.verify.case import Case, cases
 from unbraid.verify.result import Verification
+from unbraid.verify.verb import VerifyConfig
 
 
 def record(case: Case, failed: tuple[str, ...] = (), ari: float = 1.0) -> dict[str, Any]:
@@ -63,3 +65,12 @@ def test_what_was_not_measured_is_said() -> None:
     assert skipped([]) == []
     tree = {"environment": {"versions": {"torch": "2"}, "system": "x"}, "time": "now", "commit": "a" * 40, "skipped": ["tms-5-2"]}
     assert "Not measured: tms-5-2." in source(tree)
+
+
+def test_what_is_not_finished_is_named_and_not_run(tmp_path: Path) -> None:
+    result, missing = finished(["tms-5-2", "compiled-blocks"], VerifyConfig(seeds=2, phases=True), tmp_path)
+    assert result.records == ()
+    assert "tms-5-2 (seeds 0, 1)" in missing
+    assert "tms-5-2 minimality × 30 (seeds 0)" in missing
+    assert missing.count("the phase diagram of compiled-blocks") == 1
+    assert list(tmp_path.iterdir()) == []
