@@ -47,10 +47,16 @@ def main() -> None:
         except UserError as error:
             raise SystemExit(str(error)) from None
         tree = {**result.tree(), **provenance(), "skipped": [*skipped(arguments.names), *missing]}
-        RESULT.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+        RESULT.write_text(with_runs_on_lines(tree), encoding="utf-8")
     tree = json.loads(RESULT.read_text(encoding="utf-8"))
     write_tables(Verification.read(RESULT), tree)
     print(f"Wrote {RESULT.relative_to(ROOT)} and the tables in {README.name} and docs/{DOCS.name}.")
+
+
+def with_runs_on_lines(tree: dict[str, Any]) -> str:
+    """Write JSON in which each run is one line, so that a change of one run is a change of one line."""
+    head = json.dumps({key: value for key, value in tree.items() if key != "runs"}, indent=1)
+    return head.removesuffix("\n}") + ',\n "runs": [\n' + ",\n".join(json.dumps(run) for run in tree["runs"]) + "\n ]\n}\n"
 
 
 def finished(names: list[str], config: VerifyConfig, folder: Path) -> tuple[Verification, list[str]]:

@@ -1,9 +1,20 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.recovery import check_table, control_table, finished, gap_table, phase_tables, skipped, source, toy_table
+from benchmarks.recovery import (
+    check_table,
+    control_table,
+    finished,
+    gap_table,
+    phase_tables,
+    skipped,
+    source,
+    toy_table,
+    with_runs_on_lines,
+)
 from unbraid.targets.toy import toys
 from unbraid.verify.case import Case, cases
 from unbraid.verify.result import Verification
@@ -74,3 +85,10 @@ def test_what_is_not_finished_is_named_and_not_run(tmp_path: Path) -> None:
     assert "tms-5-2 minimality × 30 (seeds 0)" in missing
     assert missing.count("the phase diagram of compiled-blocks") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_run_is_one_line_of_the_file() -> None:
+    tree = {"time": "now", "toys": [{"a": 1}], "runs": [record(Case("tms-5-2", seed)) for seed in (0, 1)]}
+    text = with_runs_on_lines(tree)
+    assert json.loads(text) == tree
+    assert sum(line.startswith('{"case"') for line in text.splitlines()) == 2
