@@ -13,11 +13,28 @@ from unbraid.cli.progress import live
 from unbraid.core.errors import UserError
 
 if TYPE_CHECKING:
+    from unbraid.core.config import Tree
     from unbraid.decompose.result import Decomposition
 
 
 def decompose(
-    target: Annotated[str | None, typer.Argument(help="What to take apart; see unbraid targets list.", show_default=False)] = None,
+    target: Annotated[
+        str | None,
+        typer.Argument(help="What to take apart: a toy (unbraid targets list), or a language model on disk.", show_default=False),
+    ] = None,
+    sites: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Which matrices of a language model: a glob over their paths. Repeatable; see unbraid sites MODEL.",
+            metavar="GLOB",
+            show_default=False,
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(help="What a language model reads: text, or what unbraid text build made.", metavar="PATH", show_default=False),
+    ] = None,
+    window: Annotated[int | None, typer.Option(help="Tokens per window of text.", metavar="N", show_default=False, min=2)] = None,
     seed: Annotated[int | None, typer.Option(help="Decides everything that is random.", metavar="N", show_default=False)] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps; every schedule spans them.", metavar="N", show_default=False)] = None,
     preset: Preset = None,
@@ -46,11 +63,15 @@ def decompose(
     unbraid decompose tms-5-2
     unbraid decompose tms-5-2 --seed 3 --set losses.minimality.coefficient=1e-3
     unbraid decompose --resume runs/tms-5-2-seed3-1
+    unbraid decompose models/smollm2-135m --sites "model.layers.12.mlp.down_proj" --text corpus/ --steps 200
 
     Ctrl-C or SIGTERM saves the state and says how to go on.
     """
     given = {
         "TARGET": target,
+        "--sites": sites,
+        "--text": text,
+        "--window": window,
         "--seed": seed,
         "--steps": steps,
         "--preset": preset,
@@ -64,6 +85,8 @@ def decompose(
     if resume is not None and others:
         raise UserError(f"--resume goes on by the run's own settings, so {others[0]} cannot be given beside it.", f"Leave {others[0]} out.")
     start(plugins)
+    from unbraid.cli.language_model import language_model
+    from unbraid.core.config import merge, read_yaml
     from unbraid.decompose.verb import Stopped
 
     try:
@@ -72,7 +95,13 @@ def decompose(
             result = _resume(folder)
         else:
             overrides = [*(set_ or []), *_numbers(seed=seed, steps=steps)]
-            folder, result = _begin(target, preset, published_size, config, overrides, weights, out)
+            file = {} if config is None else read_yaml(config)
+            model = language_model(target, sites, text, window)
+            if model is not None:
+                file, target = merge({"target": model}, file), None
+            if published_size:
+                file = merge(_published(target), file)
+            folder, result = _begin(target, preset, file, overrides, weights, out)
     except Stopped as stop:
         again = with_plugins("unbraid decompose --resume", stop.folder or Path(), plugins)
         typer.echo(f"Stopped at step {stop.step}; the state is saved. Go on with: {again}", err=True)
@@ -83,23 +112,18 @@ def decompose(
 def _begin(
     target: str | None,
     preset: str | None,
-    published_size: bool,
-    config: Path | None,
+    file: Tree,
     overrides: list[str],
     weights: Path | None,
     out: Path | None,
 ) -> tuple[Path, Decomposition]:
     """Resolve the settings, and run them in a new folder."""
-    from unbraid.core.config import merge, read_yaml
     from unbraid.decompose import verb
     from unbraid.decompose.preset import resolve
-    from unbraid.targets.toy import toys
+    from unbraid.targets.settings import target_settings
 
-    file = {} if config is None else read_yaml(config)
-    if published_size:
-        file = merge(_published(target), file)
     settings = resolve(target, preset, file, overrides)
-    studied = toys.parse(settings.target).target(weights)
+    studied = target_settings(settings.target or {}).target(weights)
     folder = out or _free_folder(f"{studied.name}-seed{settings.seed}")
     with live(str(folder)) as report:
         return folder, verb.decompose(studied, settings, folder, report=report)

@@ -101,7 +101,7 @@ def two_matrices(target: Target, read: str, write: str, seed: int = 0) -> TwoMat
         UserError: A site is no module of the target.
     """
     W_in, W_out = (weight_of(target.module.get_submodule(path)).detach() for path in (read, write))
-    batch = target.data.batch(0, DATAPOINTS, Streams(seed)["baselines"])
+    batch = target.fresh.batch(0, DATAPOINTS, Streams(seed)["baselines"])
     hidden, gradients = _hidden(target.module, write, lambda: apply(target.module, batch))
     return TwoMatrices(W_in, W_out, hidden.flatten(0, -2), gradients.flatten(0, -2))
 

@@ -87,7 +87,7 @@ def draw_probes(decomposition: Decomposition, truth: Truth, rows: int = 1024, mo
         UserError: The target's inputs are no tensors.
     """
     generator = Streams(seed)["module-probes"]
-    data, size = decomposition.target.data, decomposition.config.evaluation.batch_size
+    data, size = decomposition.target.fresh, decomposition.config.evaluation.batch_size
     first = data.batch(0, size, generator)
     if not isinstance(first, Tensor):
         raise UserError(f"The inputs are {type(first).__name__}.", "Module scores need a toy whose inputs are tensors.")

@@ -38,7 +38,7 @@ def group(decomposition: Decomposition, config: GroupingConfig | None = None) ->
 
 def group_by(importance: ImportanceOf, target: Target, config: GroupingConfig, device: torch.device) -> Modules:
     """Group subcomponents by the importances that a function gives, which need not be a learned one."""
-    activity, datapoints = harvest(importance, target.data, config, device)
+    activity, datapoints = harvest(importance, target.fresh, config, device)
     rates = {path: fires.sum(0) / datapoints for path, fires in activity.items()}
     kept = {path: (rate >= config.min_density) & (rate > 0) for path, rate in rates.items()}
     together = np.concatenate([fires[:, kept[path]] for path, fires in activity.items()], axis=1)

@@ -36,7 +36,7 @@ def observe(decomposition: Decomposition) -> Observed:
     rate: dict[str, Tensor] = {}
     sample: dict[str, Tensor] = {}
     for index in range(settings.batches):
-        batch = target.data.batch(index, settings.batch_size, streams["evaluation"])
+        batch = target.fresh.batch(index, settings.batch_size, streams["evaluation"])
         for path, g in decomposition.importance(batch).items():
             flat = g.flatten(0, -2)
             share = (flat > ALIVE_THRESHOLD).float().mean(dim=0) / settings.batches

@@ -11,6 +11,9 @@ import yaml
 from unbraid.core.config import Tree, merge, parse_override
 from unbraid.core.errors import UserError, unknown
 from unbraid.decompose.config import DecomposeConfig
+from unbraid.targets.models.language_model import KIND as LANGUAGE_MODEL
+from unbraid.targets.models.language_model import LanguageModel
+from unbraid.targets.settings import target_settings
 from unbraid.targets.toy import find_toy, toys
 
 
@@ -66,10 +69,10 @@ def resolve(
     whole = set(DecomposeConfig.model_fields) <= set(file)
     if whole and base is not None:
         raise UserError(f"The file holds every setting, so the preset {base!r} would change nothing.", "Give one of the two.")
-    start = base or name
+    start = base or (LanguageModel.recipe if name == LANGUAGE_MODEL else name)
     if start is None:
         raise UserError("No target was named.", "Name one, for example tms-5-2. List them: unbraid targets list")
-    known = {} if name is None else {"target": find_toy(name).tree()}
+    known = {} if name is None or name == LANGUAGE_MODEL else {"target": find_toy(name).tree()}
     tree = merge(known, {} if whole else preset_tree(start))
     tree = merge(tree, {key: value for key, value in file.items() if key != "target" or value is not None})
     for text in overrides:
@@ -78,7 +81,7 @@ def resolve(
         raise UserError(f"The settings are for the target {_kind(tree)!r}, not for {name!r}.", "Name the same target in both places.")
     # The knobs of the toy are checked here, so that a wrong one is named at once and the defaults stand in the file.
     if name is not None:
-        tree["target"] = toys.get(name).parse(tree["target"], "target").tree()
+        tree["target"] = target_settings(tree["target"], "target").tree()
     return DecomposeConfig.parse(tree)
 
 

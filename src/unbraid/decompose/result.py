@@ -26,8 +26,9 @@ from unbraid.decompose.model import Clean, DecomposedModel
 from unbraid.decompose.step import importances_of
 from unbraid.decompose.training import build
 from unbraid.targets.data import Batch, move
+from unbraid.targets.settings import target_settings
 from unbraid.targets.target import Target
-from unbraid.targets.toy import save_weights, toys
+from unbraid.targets.toy import save_weights
 
 if TYPE_CHECKING:
     from unbraid.decompose.scorecard import Scorecard
@@ -106,7 +107,7 @@ class Decomposition:
         streams = Streams(self.config.seed, self.device)
         total: dict[str, Tensor] = {path: torch.zeros(C, device=self.device) for path, C in self.model.C.items()}
         for index in range(batches):
-            batch = self.target.data.batch(index, self.config.evaluation.batch_size, streams["evaluation"])
+            batch = self.target.fresh.batch(index, self.config.evaluation.batch_size, streams["evaluation"])
             for path, g in self.importance(batch).items():
                 total[path] += g.flatten(0, -2).mean(0) / batches
         return total
@@ -158,7 +159,7 @@ class Decomposition:
         firing: dict[str, Tensor] = {path: torch.zeros(C, device=self.device) for path, C in self.model.C.items()}
         l0 = dict.fromkeys(self.model.C, 0.0)
         for index in range(batches):
-            batch = self.target.data.batch(index, self.config.evaluation.batch_size, streams["evaluation"])
+            batch = self.target.fresh.batch(index, self.config.evaluation.batch_size, streams["evaluation"])
             for path, g in self.importance(batch).items():
                 flat = g.flatten(0, -2)
                 firing[path] += (flat > ALIVE_THRESHOLD).float().mean(0) / batches
@@ -248,7 +249,7 @@ class Decomposition:
 
 def save_target(target: Target, folder: Path) -> list[str]:
     """Keep the weights of a target that settings can rebuild, so that its folder needs nothing else; return the names of the files."""
-    if target.source is None:
+    if target.source is None or not target.keeps_weights:
         return []
     write_atomically(folder / TARGET_FILE, lambda path: save_weights(target.module, path))
     return [TARGET_FILE]
@@ -265,6 +266,5 @@ def target_of(config: DecomposeConfig, folder: Path) -> Target:
             f"The run {str(folder)!r} was made on a model given in Python.",
             "Load it with unbraid.Decomposition.from_pretrained(folder, target=...).",
         )
-    toy = toys.get(str(config.target.get("kind"))).parse(config.target, str(folder))
     weights = folder / TARGET_FILE
-    return toy.target(weights if weights.exists() else None)
+    return target_settings(config.target, str(folder)).target(weights if weights.exists() else None)

@@ -83,7 +83,7 @@ def measure(subject: Subject, target: Target, config: DecomposeConfig, full: boo
     firing: dict[str, Tensor] = {}
     batches = settings.batches if full else min(settings.batches, settings.ladder_batches)
     for index in range(batches):
-        batch, weights, _ = draw(target.data, index, settings.batch_size, streams["evaluation"])
+        batch, weights, _ = draw(target.fresh, index, settings.batch_size, streams["evaluation"])
         clean = subject.model.clean(batch)
         for name, value in reconstruction(subject, clean, target.behaviour, streams["evaluation-masks"], weights).items():
             measured.values[name].append(value)
@@ -103,7 +103,7 @@ def measure(subject: Subject, target: Target, config: DecomposeConfig, full: boo
         shares = [float(site.delta().square().sum() / site.weight.square().sum()) for site in subject.model.sites.values()]
         measured.values["faithfulness"] = [sum(shares) / len(shares)]
         if target.truth is not None:
-            fresh = target.data.batch(0, settings.batch_size, streams["evaluation-truth"])
+            fresh = target.fresh.batch(0, settings.batch_size, streams["evaluation-truth"])
             for key, value in compare(subject, target.truth, alive, cast(Tensor, fresh), device).items():
                 measured.values[key] = [value]
     return measured

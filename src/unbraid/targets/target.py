@@ -24,12 +24,14 @@ class Target:
         module: Any `nn.Module`; it is put in evaluation mode and otherwise never changed.
         sites: Glob or globs over module paths that choose the weight matrices to study.
         data: A list of batches (tensors, tuples or keyword mappings), a function `(size, generator) -> batch`, or a source.
+        held_out: Inputs that training never sees, on which results are measured; by default other draws of the same data.
         behaviour: "mse", "kl", or a `Behaviour` of your own.
         identities: Globs of modules before which an identity is inserted and studied.
         tied: Pairs (owner, other) of sites that are one parameter; shared storage is recognised by itself.
         name: How reports call the target.
         truth: The planted mechanisms, when they are known.
         source: The settings that rebuild this target; kept in the run folder.
+        keeps_weights: Whether a run folder keeps the weights beside those settings; not where the settings name a model on disk.
 
     Raises:
         UserError: A glob matches nothing or something twice, weights or data are not finite, the data is empty.
@@ -41,21 +43,25 @@ class Target:
         *,
         sites: str | Sequence[str],
         data: object,
+        held_out: object = None,
         behaviour: Literal["mse", "kl"] | Behaviour = "mse",
         identities: str | Sequence[str] = (),
         tied: Sequence[tuple[str, str]] = (),
         name: str | None = None,
         truth: Truth | None = None,
         source: Mapping[str, Any] | None = None,
+        keeps_weights: bool = True,
     ) -> None:
         self.module = module.eval()
         self.sites: tuple[Site, ...] = find_sites(module, _as_list(sites), _as_list(identities), tied)
         _check_parameters(module)
         self.data: Data = as_data(data)
+        self.fresh: Data = self.data if held_out is None else as_data(held_out)
         self.behaviour = behaviour_named(behaviour) if isinstance(behaviour, str) else behaviour
         self.name = name or type(module).__name__
         self.truth = truth
         self.source = dict(source) if source else None
+        self.keeps_weights = keeps_weights
         check_finite(self.data.batch(0, 2, torch.Generator().manual_seed(0)))
 
     def __call__(self, batch: Batch) -> Tensor:

@@ -1,0 +1,107 @@
+"""Does `unbraid decompose` take a language model on disk, with text, and leave a run that is scored and gone on with like any other?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+import unbraid
+from tests.cli.conftest import Cli
+from tests.targets.models.tiny import byte_level_bpe, tiny_llama
+from unbraid.core.errors import UserError
+from unbraid.targets.settings import target_settings
+from unbraid.targets.text.windows import TextWindows
+
+SHORT = (
+    "--steps=4",
+    "--set=batch_size=4",
+    "--set=components=6",
+    "--set=warmup.steps=2",
+    "--set=evaluation={batches: 2, batch_size: 2, adversary_steps: [1, 2], ladder_batches: 1}",
+    "--no-report",
+)
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model with its tokenizer, and a corpus beside it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level_bpe(300), unk_token="<unk>", bos_token="<bos>", eos_token="<eos>")
+    folder = tmp_path / "model"
+    tiny_llama(vocab_size=300).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    lines = [json.dumps({"text": f"the theory of thing {index}, and it is there then {index * index}"}) for index in range(60)]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def options(*sites: str) -> list[str]:
+    return [*(word for glob in sites for word in ("--sites", glob)), "--text", "corpus.jsonl", "--window", "8"]
+
+
+def test_a_run_is_made_scored_and_read_back_from_elsewhere(cli: Cli, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = cli("decompose", "model", *options("*.0.mlp.*", "*.1.self_attn.q_proj"), *SHORT, "--out", "run")
+    assert told.code == 0, told.err
+    assert "Scorecard: model, seed 0, step 4" in told.out
+    assert not (tmp_path / "run" / "target.safetensors").exists()  # the model's own folder has them
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    result = unbraid.Decomposition.from_pretrained(tmp_path / "run")
+    assert list(result.model.sites) == [
+        "model.layers.0.mlp.gate_proj",
+        "model.layers.0.mlp.up_proj",
+        "model.layers.0.mlp.down_proj",
+        "model.layers.1.self_attn.q_proj",
+    ]
+    assert result.target.behaviour.unit == "nats"
+
+
+def test_results_are_measured_on_held_out_text(model: Path, tmp_path: Path, cli: Cli) -> None:
+    assert cli("text", "build", "corpus.jsonl", "--tokenizer", "model", "--window", 8, "--held-out", 0.2, "--out", "tokens").code == 0
+    target = target_settings(
+        {"kind": "language-model", "model": str(model), "sites": ["*.up_proj"], "text": str(tmp_path / "tokens")}
+    ).target()
+    assert isinstance(target.data, TextWindows) and isinstance(target.fresh, TextWindows)
+    assert (target.data.split, target.fresh.split) == ("train", "held-out")
+
+
+def test_tokens_are_made_once_and_again_when_the_text_changes(model: Path, tmp_path: Path, cli: Cli) -> None:
+    def made() -> int:
+        cli("decompose", "model", *options("*.0.mlp.up_proj"), *SHORT)
+        return len(list((tmp_path / "cache" / "unbraid" / "text").iterdir()))
+
+    assert [made(), made()] == [1, 1]
+    with (tmp_path / "corpus.jsonl").open("a", encoding="utf-8") as file:
+        file.write('\n{"text": "one thing more"}')
+    assert made() == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["model", "--text", "corpus.jsonl"], "unbraid sites model"),
+        (["model", "--sites", "*.mlp.*"], "--text"),
+        (["model", *options("*.mpl.*")], "matches no site"),
+        (["modle"], "unbraid targets list"),
+        (["nobody/nothing", *options("*")], "no such hub id"),
+        (["tms-5-2", "--text", "corpus.jsonl"], "is a toy"),
+        (["--sites", "*"], "no target was named"),
+        (["model", *options("*.mlp.*"), "--weights", "x.safetensors"], "leave --weights out"),
+        (["model", "--sites", "*.mlp.*", "--text", "corpus.jsonl", "--window", "64"], "at most 32"),
+        (["model", "--sites", "*.mlp.*", "--text", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_said(cli: Cli, model: Path, given: list[str], said: str) -> None:
+    told = cli("decompose", *given, *SHORT)
+    assert told.code == 2
+    assert said in " ".join(told.err.split()), told.err
+
+
+def test_an_unknown_kind_is_an_error() -> None:
+    with pytest.raises(UserError, match="has no kind"):
+        target_settings({"model": "x"})
