@@ -289,3 +289,33 @@ def test_components_by_glob_the_most_exact_wins() -> None:
 def test_components_that_do_not_fit(components: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         resolve_components((Site("a", 3, 2), Site("b", 2, 3, Tie("a", transposed=True))), components)
+
+
+class TwoNames(nn.Module):
+    """One linear map under two names, called by the second."""
+
+    def __init__(self, calls: tuple[str, ...]) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 3)
+        self.second = self.first
+        self.calls = calls
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for name in self.calls:
+            x = getattr(self, name)(x)
+        return x
+
+
+def test_a_module_under_two_names_is_one_site() -> None:
+    target = Target(TwoNames(("second",)), sites="*", data=[torch.randn(8, 3)])
+    model = DecomposedModel(target, 3)
+    clean = model.clean(target.data.batch(0, 8, torch.Generator()))
+    ablated = model.masked(clean, {path: Mask(torch.zeros(3), torch.tensor(0.0)) for path in model.sites})
+    torch.testing.assert_close(ablated, target.module.get_parameter("first.bias").expand(8, 3))
+
+
+@pytest.mark.parametrize("calls", [("first", "second"), ("first", "first")])
+def test_a_site_that_is_called_twice_is_refused(calls: tuple[str, ...]) -> None:
+    target = Target(TwoNames(calls), sites="*", data=[torch.randn(8, 3)])
+    with pytest.raises(UserError, match="called more than once"):
+        DecomposedModel(target, 3).clean(target.data.batch(0, 8, torch.Generator()))

@@ -182,22 +182,23 @@ def _insert(twin: nn.Module, site: Site, factors: Factors | TransposedFactors, s
     module = twin.get_submodule(site.path.removesuffix(IDENTITY_SUFFIX))
     path = site.path
     if site.is_identity:
-        host = path.removesuffix(IDENTITY_SUFFIX)
         wrapper = DecomposedSite(path, torch.eye(site.d_in), None, factors, shared)
-        _replace(twin, host, nn.Sequential(wrapper, module))
+        _replace(twin, module, nn.Sequential(wrapper, module))
     else:
         weight = weight_of(module)
         if weight.dtype != torch.float32:
             name = str(weight.dtype).removeprefix("torch.")
             raise UserError(f"The weights of {path!r} are {name}.", "Decompose a float32 copy: module.float(), and the data alike.")
         wrapper = DecomposedSite(path, weight, bias_of(module), factors, shared)
-        _replace(twin, path, wrapper)
+        _replace(twin, module, wrapper)
     return wrapper
 
 
-def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(root.get_submodule(parent), name, module)
+def _replace(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module wherever another one stands, which may be in several places: a call by either name is a call of the site."""
+    for path in [path for path, child in root.named_modules(remove_duplicate=False) if child is old]:
+        parent, _, name = path.rpartition(".")
+        setattr(root.get_submodule(parent), name, new)
 
 
 def _leaves(root: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unbraid.core.errors import UserError
 from unbraid.decompose.fused import excess
 from unbraid.decompose.masks import Mask
 
@@ -163,6 +164,11 @@ class DecomposedSite(nn.Module):
         dense = x @ self.weight
         output = self._biased(dense)
         if self.shared.recording:
+            if self.path in self.shared.clean:
+                raise UserError(
+                    f"The site {self.path!r} is called more than once in a forward pass, so that one importance would have to serve several inputs.",
+                    "Leave it out of the sites, or give each call a module of its own; modules that share a weight may be sites.",
+                )
             # A model that changes a site's input in place afterwards (`stream += mlp(stream)`) leaves nothing of it but a copy.
             self.shared.clean[self.path] = CleanSite(x.clone() if self.copies_input else x, dense, output)
         return output
