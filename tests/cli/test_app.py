@@ -24,7 +24,8 @@ def test_module_is_the_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["targets"], ["targets", "train"], ["models", "pull"], ["sites"], ["decompose"], ["score"], ["config", "show"]]
+    "command",
+    [[], ["targets"], ["targets", "train"], ["models", "pull"], ["sites"], ["generate"], ["decompose"], ["score"], ["config", "show"]],
 )
 def test_help(cli: Cli, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")

@@ -13,6 +13,7 @@ import unbraid
 from tests.cli.conftest import Cli
 from tests.targets.models.tiny import byte_level_bpe, tiny_llama
 from unbraid.core.errors import UserError
+from unbraid.decompose.generate import MASKS, generate
 from unbraid.targets.settings import target_settings
 from unbraid.targets.text.windows import TextWindows
 
@@ -105,3 +106,38 @@ def test_what_is_missing_or_wrong_is_said(cli: Cli, model: Path, given: list[str
 def test_an_unknown_kind_is_an_error() -> None:
     with pytest.raises(UserError, match="has no kind"):
         target_settings({"model": "x"})
+
+
+def test_a_prompt_goes_on_under_each_kind_of_mask(cli: Cli, model: Path) -> None:
+    cli("decompose", "model", *options("*.mlp.*"), *SHORT, "--out", "run")
+    told = cli("generate", "run", "--prompt", "the theory of", "--tokens", 4, "--masks", ",".join(MASKS), "--json")
+    assert told.code == 0, told.err
+    rows = {row["masks"]: row for row in json.loads(told.out)["continuations"]}
+    assert list(rows) == list(MASKS)
+    assert rows["target"]["kl"] == pytest.approx(0, abs=1e-6)
+    assert rows["zero"]["kl"] > 1e-4
+    assert all(row["tokens"] <= 4 for row in rows.values())
+    again = cli("generate", "run", "--prompt", "the theory of", "--tokens", 4, "--masks", ",".join(MASKS), "--json")
+    assert again.out == told.out
+
+
+def test_the_adversary_moves_the_prompt_further_than_chance(cli: Cli, model: Path, tmp_path: Path) -> None:
+    cli("decompose", "model", *options("*.mlp.*"), *SHORT, "--out", "run")
+    result = unbraid.Decomposition.from_pretrained(tmp_path / "run")
+    prompt = torch.arange(3, 20)
+    one, other = generate(result, prompt, ["stochastic", "adversarial"], tokens=1)
+    assert other.kl != one.kl
+    with pytest.raises(UserError, match="longer than the 32"):
+        generate(result, prompt, ["target"], tokens=16)
+    with pytest.raises(UserError, match="no tokens"):
+        generate(result, prompt[:0], ["target"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [(["--masks", "rounder"], "rounded"), (["--prompt", ""], "no tokens"), (["--tokens", "99"], "Write fewer")]
+)
+def test_a_prompt_that_cannot_go_on(cli: Cli, model: Path, given: list[str], said: str) -> None:
+    cli("decompose", "model", *options("*.0.mlp.up_proj"), *SHORT, "--out", "run")
+    told = cli("generate", "run", *(["--prompt", "the"] if "--prompt" not in given else []), *given)
+    assert told.code == 2
+    assert said in told.err
