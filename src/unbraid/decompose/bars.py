@@ -28,6 +28,19 @@ STOCHASTIC_FLOOR, ADVERSARIAL_FLOOR = 0.03, 0.1
 L0_LOW, L0_HIGH = 0.4, 1.1
 
 
+# Nats above the model's own cross-entropy, for a language model: what the published 67M model loses ("Interpreting Language Model Parameters").
+CROSS_ENTROPY: Mapping[str, tuple[str, float | None]] = {
+    "unmasked": ("without Δ", 0.01),
+    "stoch_masked": ("random ablation", 0.13),
+    "ci_masked": ("importances as masks", None),
+    "rounded_masked": ("importances rounded at 0.1", 0.28),
+    "random_masked": ("importance ignored", None),
+    "zero_masked": ("everything ablated", None),
+}
+ADVERSARIAL_KL = 1.0
+L0_SHARE = 1 / 3
+
+
 @dataclass(frozen=True)
 class LineSpec:
     """How a line is announced: its metric, its words and its bar."""
@@ -44,7 +57,13 @@ def bars_for(target: Target, oracle: Mapping[str, float | None], measured: Measu
     ladder = sorted(
         (key for key in measured.values if key.startswith("pgd_") and key != "pgd_ratio"), key=lambda key: int(key.split("_")[1])
     )
-    lines = [*_truth_lines(target), *_behaviour_lines(oracle, ladder), *_minimality_lines(target, oracle, measured), *_faithfulness_lines()]
+    lines = [
+        *_truth_lines(target),
+        *_behaviour_lines(oracle, ladder),
+        *(_language_lines(ladder) if "ce_target" in measured.values else []),
+        *_minimality_lines(target, oracle, measured),
+        *_faithfulness_lines(),
+    ]
     own = target.truth.bars if target.truth else {}
     return [replace(line, bar=_own_bar(*own[line.key])) if line.key in own else line for line in lines]
 
@@ -115,6 +134,19 @@ def _behaviour_lines(oracle: Mapping[str, float | None], ladder: list[str]) -> l
     ]
 
 
+def _language_lines(ladder: list[str]) -> list[LineSpec]:
+    """Return what is measured of language models in nats: KL to the model's own answers, and cross-entropy above its own."""
+    lines = [LineSpec("ce_target", "the model's own cross-entropy", "behaviour", None, "nats per token, on the same text")]
+    for name, (title, most) in CROSS_ENTROPY.items():
+        bar = None if most is None else Bar(high=most, why="the published 67M model's")
+        lines.append(LineSpec(f"ce_{name}", f"cross-entropy beyond it, {title}", "behaviour", bar, "nats per token"))
+    lines += [LineSpec(f"kl_{name}", f"KL, {title}", "behaviour", None, "nats per token") for name, (title, _) in CROSS_ENTROPY.items()]
+    for index, key in enumerate(ladder):
+        bar = Bar(high=ADVERSARIAL_KL, why="the published 67M model has 0.83") if index == 0 and key == "pgd_20" else None
+        lines.append(LineSpec(f"kl_{key}", f"KL, fresh adversary of {key.removeprefix('pgd_')} steps", "behaviour", bar, "nats per token"))
+    return lines
+
+
 def _minimality_lines(target: Target, oracle: Mapping[str, float | None], measured: Measured) -> list[LineSpec]:
     lines: list[LineSpec] = []
     for site in target.sites:
@@ -135,6 +167,10 @@ def _minimality_lines(target: Target, oracle: Mapping[str, float | None], measur
                 "importance above 0.1 on at least one input in a thousand",
             )
         )
+    if "ce_target" in measured.values:
+        ranks = sum(min(site.d_in, site.d_out) for site in target.sites)
+        third = Bar(high=L0_SHARE * ranks, why=f"a third of the summed ranks, {ranks}")
+        lines.insert(0, LineSpec("l0_total", "L0 of all sites", "minimality", third, "mean count of importances above 0.1, per position"))
     if "decided" in measured.values:
         lines.append(LineSpec("decided", "importances on probes that are fully on", "minimality", DECIDED, "of those above 0.05"))
     return lines

@@ -14,6 +14,7 @@ from torch import Tensor
 from unbraid.decompose.adversary import as_sources, gradients, random_sources, sign_step
 from unbraid.decompose.masks import Importance, Mask, constant_masks, draw_sources, masks_from
 from unbraid.decompose.model import Clean
+from unbraid.decompose.next_token import cross_entropy, tokens_in
 from unbraid.decompose.subject import Subject
 from unbraid.targets.behaviour import Behaviour
 
@@ -32,7 +33,8 @@ def reconstruction(
     """Return the share of the behaviour lost under each kind of mask.
 
     Keys: `unmasked` (all subcomponents, no Δ), `stoch_masked`, `ci_masked`, `rounded_masked`, `random_masked` (masks uniform on
-    [0, 1], importance ignored).
+    [0, 1], importance ignored). For a language model also `kl_…`, the KL itself in nats, `ce_…`, by how many nats the cross-entropy of the next
+    token is above the model's own, which is `ce_target`; and both for `zero_masked`, with everything ablated.
     """
     importance = subject.importance(clean)
     nothing = {path: torch.zeros_like(g) for path, g in importance.items()}
@@ -44,9 +46,20 @@ def reconstruction(
         "random_masked": masks_from(nothing, draw_sources(importance, generator)),
     }
     scale = everything_lost(subject, clean, behaviour, weights)
-    return {
-        name: float(behaviour.between(clean.output, subject.model.masked(clean, mask), weights) / scale) for name, mask in masks.items()
-    }
+    tokens = tokens_in(clean.batch, clean.output) if behaviour.name == "kl" else None
+    if tokens is not None:
+        masks["zero_masked"] = constant_masks(importance, 0.0, delta=None)
+    own = 0.0 if tokens is None else float(cross_entropy(clean.output, tokens))
+    found: dict[str, float] = {} if tokens is None else {"ce_target": own}
+    for name, mask in masks.items():
+        output = subject.model.masked(clean, mask)
+        lost = float(behaviour.between(clean.output, output, weights))
+        if name != "zero_masked":
+            found[name] = lost / float(scale)
+        if tokens is not None:
+            found[f"kl_{name}"] = lost
+            found[f"ce_{name}"] = float(cross_entropy(output, tokens)) - own
+    return found
 
 
 @torch.no_grad()
@@ -65,13 +78,13 @@ def adversarial_ladder(
     step_size: float,
     weights: Tensor | None = None,
 ) -> dict[int, float]:
-    """Return the share of the behaviour lost to a fresh shared adversary at each budget of sign steps, along one ascent.
+    """Return the behaviour lost to a fresh shared adversary at each budget of sign steps, along one ascent, as a distance; divided by
+    `everything_lost` it is a share.
 
     All sites are masked, and the sources are one choice for the whole batch (scope `c`), Δ included.
     """
     with torch.no_grad():
         importance = {path: g.detach() for path, g in subject.importance(clean).items()}
-    scale = float(everything_lost(subject, clean, behaviour, weights))
 
     def objective(values: dict[str, Tensor]) -> Tensor:
         return behaviour.between(clean.output, subject.model.masked(clean, masks_from(importance, as_sources(values, importance))), weights)
@@ -82,5 +95,5 @@ def adversarial_ladder(
         values = sign_step(values, gradients(objective, values), step_size)
         if step in budgets:
             with torch.no_grad():
-                lost[step] = float(objective(values)) / scale
+                lost[step] = float(objective(values))
     return lost

@@ -15,7 +15,7 @@ from unbraid.core.statistics import Estimate, bootstrap_mean
 from unbraid.decompose.bars import bars_for
 from unbraid.decompose.compare import compare
 from unbraid.decompose.config import DecomposeConfig
-from unbraid.decompose.evaluate import adversarial_ladder, reconstruction
+from unbraid.decompose.evaluate import adversarial_ladder, everything_lost, reconstruction
 from unbraid.decompose.result import ALIVE_RATE, ALIVE_THRESHOLD, Decomposition
 from unbraid.decompose.scorecard import Line, Scorecard
 from unbraid.decompose.subject import Subject, learned, oracle, shuffled, untrained, zeroed
@@ -90,8 +90,11 @@ def measure(subject: Subject, target: Target, config: DecomposeConfig, full: boo
         budgets = settings.adversary_steps if full and index < settings.ladder_batches else settings.adversary_steps[:1]
         size = settings.adversary_step_size
         lost = adversarial_ladder(subject, clean, target.behaviour, streams["evaluation-adversary"], budgets, size, weights)
+        scale = float(everything_lost(subject, clean, target.behaviour, weights))
         for steps, value in lost.items():
-            measured.values[f"pgd_{steps}"].append(value)
+            measured.values[f"pgd_{steps}"].append(value / scale)
+            if "ce_target" in measured.values:
+                measured.values[f"kl_pgd_{steps}"].append(value)
         with torch.no_grad():
             _count(measured, subject.importance(clean), weights, firing, batches)
     first = f"pgd_{settings.adversary_steps[0]}"
@@ -111,10 +114,13 @@ def measure(subject: Subject, target: Target, config: DecomposeConfig, full: boo
 
 def _count(measured: Measured, importance: Mapping[str, Tensor], weights: Tensor | None, firing: dict[str, Tensor], batches: int) -> None:
     """Add one batch to L0, the firing rates and the spectrum."""
+    total = 0.0
     for path, g in importance.items():
         flat = g.flatten(0, -2)
         shares = flat.new_full((len(flat),), 1 / len(flat)) if weights is None else weights.flatten()
         rate, mean = shares @ (flat > ALIVE_THRESHOLD).to(flat.dtype), shares @ flat
         measured.values[f"l0/{path}"].append(float(rate.sum()))
+        total += float(rate.sum())
         firing[path] = firing.get(path, torch.zeros_like(rate)) + rate / batches
         measured.spectrum[path] = measured.spectrum.get(path, torch.zeros_like(mean)) + mean / batches
+    measured.values["l0_total"].append(total)
