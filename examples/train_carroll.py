@@ -24,8 +24,9 @@ from torch.nn import functional as F
 from transformers import ArceeConfig, ArceeForCausalLM
 
 from unbraid.core.seeds import Streams
-from unbraid.targets.models.load import load_model, load_tokenizer
+from unbraid.targets.models.load import load_tokenizer
 from unbraid.targets.text.build import TextBuild, build_text
+from unbraid.targets.text.sample import sample_text
 from unbraid.targets.text.windows import TextWindows
 
 WINDOW = 64
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("part", choices=["write", "train"])
     parser.add_argument("teacher", help="the folder of glassllm")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--documents", type=int, default=40_960)
+    parser.add_argument("--documents", type=int, default=24_576)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -50,29 +51,12 @@ def main() -> None:
         train(arguments.teacher, arguments.out, arguments.batch_size, arguments.seed)
 
 
-def write(teacher: str, out: Path, documents: int, seed: int, at_once: int = 512) -> None:
-    """Sample documents of as many tokens as the teacher's context has, and build them into windows."""
-    model: Any = load_model(teacher)
-    tokenizer: Any = load_tokenizer(teacher)
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    length = model.config.max_position_embeddings - 1
-    with (out / "documents.jsonl").open("w", encoding="utf-8") as file, torch.no_grad():
-        for done in range(0, documents, at_once):
-            start = torch.full((min(at_once, documents - done), 1), tokenizer.bos_token_id)
-            tokens = model.generate(
-                start,
-                attention_mask=torch.ones_like(start),
-                max_new_tokens=length,
-                do_sample=True,
-                temperature=TEMPERATURE,
-                top_k=0,
-                use_cache=True,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-            file.writelines(json.dumps({"text": tokenizer.decode(row, skip_special_tokens=True)}) + "\n" for row in tokens)
-            print(f"{done + len(tokens):,} of {documents:,} documents", flush=True)
-    build_text(out / "documents.jsonl", tokenizer, out / "text", TextBuild(window=WINDOW, held_out=0.02))
+def write(teacher: str, out: Path, documents: int, seed: int) -> None:
+    """Let the teacher write documents as long as its context, and build them into windows."""
+    sample_text(
+        teacher, out / "documents.jsonl", documents, TEMPERATURE, seed, report=lambda done: print(f"{done:,} documents", flush=True)
+    )
+    build_text(out / "documents.jsonl", load_tokenizer(teacher), out / "text", TextBuild(window=WINDOW, held_out=0.02))
 
 
 def student(vocabulary_size: int, seed: int) -> ArceeForCausalLM:

@@ -85,7 +85,7 @@ def test_tokens_are_made_once_and_again_when_the_text_changes(model: Path, tmp_p
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["model", "--text", "corpus.jsonl"], "unbraid sites model"),
+        (["model"], "--text"),
         (["model", "--sites", "*.mlp.*"], "--text"),
         (["model", *options("*.mpl.*")], "matches no site"),
         (["modle"], "unbraid targets list"),
@@ -101,6 +101,15 @@ def test_what_is_missing_or_wrong_is_said(cli: Cli, model: Path, given: list[str
     told = cli("decompose", *given, *SHORT)
     assert told.code == 2
     assert said in " ".join(told.err.split()), told.err
+
+
+def test_without_globs_every_matrix_of_the_blocks_is_taken(cli: Cli, model: Path) -> None:
+    told = cli("decompose", "model", "--text", "corpus.jsonl", "--window", "8", *SHORT, "--out", "run")
+    assert told.code == 0, told.err
+    assert "all 14 matrices" in told.err
+    sites = unbraid.Decomposition.from_pretrained("run").model.sites
+    assert len(sites) == 14
+    assert not any("embed" in path or "lm_head" in path for path in sites)
 
 
 def test_an_unknown_kind_is_an_error() -> None:

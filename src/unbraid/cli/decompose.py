@@ -25,7 +25,7 @@ def decompose(
     sites: Annotated[
         list[str] | None,
         typer.Option(
-            help="Which matrices of a language model: a glob over their paths. Repeatable; see unbraid sites MODEL.",
+            help="Which matrices of a language model: a glob over their paths. Repeatable; see unbraid sites MODEL. Default: all of its blocks.",
             metavar="GLOB",
             show_default=False,
         ),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import typer
 
+from unbraid.cli.progress import reading, watched
 from unbraid.core.errors import UserError, unknown
 
 WINDOW = 128
@@ -28,22 +29,47 @@ def language_model(target: str | None, sites: list[str] | None, text: Path | Non
             raise UserError(f"{given[0]} is for language models, and {what}.", f"Leave {given[0]} out, or name a model on disk.")
         return None
     from unbraid.targets.models.catalogue import MODELS
+    from unbraid.targets.models.reference import MODELS_FOLDER, resolve
 
-    if not given and "/" not in target and target not in MODELS and not Path(target).exists():
+    if (
+        not given
+        and "/" not in target
+        and target not in MODELS
+        and not any(folder.exists() for folder in (Path(target), MODELS_FOLDER / target))
+    ):
         raise unknown("target", target, [*toys.kinds(), *MODELS], "unbraid targets list and unbraid models list")
-    from unbraid.targets.models.load import load_tokenizer
-    from unbraid.targets.models.reference import resolve
-    from unbraid.targets.text.cached import tokens_of
+    from unbraid.targets.models.load import model_on_paper
+    from unbraid.targets.models.site_table import block_matrices
 
     folder = resolve(target)
+    paper = model_on_paper(folder)
     if not sites:
-        raise UserError(
-            "Which matrices of the model?", f'Name them, for example --sites "*.mlp.*". They are listed by: unbraid sites {target}'
-        )
-    if text is None:
-        raise UserError("A language model needs text to read.", "Give --text FILE_OR_FOLDER")
-    tokens = tokens_of(text, load_tokenizer(folder), window or WINDOW, lambda documents, size: None)
+        sites = block_matrices(paper)
+        typer.echo(f"Sites: all {len(sites)} matrices between the embedding and the unembedding.", err=True)
+    longest = getattr(paper.config, "max_position_embeddings", WINDOW)
+    tokens = _tokens(target, folder, text, window or min(WINDOW, int(cast(int, longest))))
     if tokens != text:
         typer.echo(f"Tokens: {tokens}", err=True)
     # Whole paths: a run is scored and gone on with from any folder.
     return {"kind": KIND, "model": str(folder.resolve()), "sites": sites, "text": str(tokens.resolve()), "window": window}
+
+
+def _tokens(target: str, folder: Path, text: Path | None, window: int) -> Path:
+    """Return the tokens of the text that was given; of what a known model writes itself where its own text cannot be had."""
+    from unbraid.core.storage import cache_folder
+    from unbraid.targets.models.catalogue import MODELS
+    from unbraid.targets.models.load import load_tokenizer
+    from unbraid.targets.text.cached import tokens_of
+    from unbraid.targets.text.sample import sample_text
+
+    known = MODELS.get(Path(target).name)
+    if text is None:
+        if known is None or not known.writes:
+            raise UserError("A language model needs text to read.", "Give --text FILE_OR_FOLDER")
+        text = cache_folder("text") / f"{known.name}-{known.sha256[:12]}-writes-{known.writes}.jsonl"
+        typer.echo(f"Text: what {known.name} writes itself, {known.writes:,} documents, kept in {text}", err=True)
+        if not text.is_file():
+            with watched("writing …") as update:
+                sample_text(folder, text, known.writes, report=lambda done: update(f"{done:,} of {known.writes:,} documents"))
+    with watched("reading …") as update:
+        return tokens_of(text, load_tokenizer(folder), window, reading(update))

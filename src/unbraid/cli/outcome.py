@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from unbraid.cli.progress import busy
+from unbraid.cli.progress import watched
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,10 +38,10 @@ def show_outcome(result: Decomposition, folder: Path, report: bool, as_json: boo
     from unbraid.components.scorecard import judge
 
     try:
-        with busy("Measuring the scorecard …"):
+        with watched("Measuring the scorecard …"):
             judged = judge(result)
             card = judged.scorecard
-        with busy("Writing the report …" if report else "Writing the scorecard …"):
+        with watched("Writing the report …" if report else "Writing the scorecard …"):
             page = _write(result, folder, judged, report)
     except KeyboardInterrupt:
         typer.echo(f"Interrupted while measuring; the run is whole. Measure it with: {again}", err=True)

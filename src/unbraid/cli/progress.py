@@ -58,13 +58,18 @@ def describe(progress: Progress, first_step: int, first_seconds: float) -> str:
 
 
 @contextmanager
-def busy(text: str) -> Generator[None]:
-    """Say on a terminal what is being waited for."""
+def watched(text: str) -> Generator[Callable[[str], None]]:
+    """Say on a terminal what is being waited for; give what tells how far it is."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield
+        yield lambda how_far: None
         return
-    with console.status(text):
-        yield
+    with console.status(text) as status:
+        yield lambda how_far: status.update(f"{text} {how_far}")
+
+
+def reading(update: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Tell how much text was read."""
+    return lambda documents, size: update(f"{documents:,} documents, {size / 1e6:,.1f} MB of text")

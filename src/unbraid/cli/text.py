@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unbraid.cli.options import Json, start
+from unbraid.cli.progress import reading, watched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
     from unbraid.targets.text.manifest import Manifest
 
 app = typer.Typer(help="Text for language models: tokenised once, read in windows.", no_args_is_help=True)
@@ -57,9 +55,31 @@ def build(
     from unbraid.targets.text.cutting import mode_named
 
     settings = TextBuild(window=window, mode=mode_named(mode), held_out=held_out)
-    with _counting() as report:
+    with watched("reading …") as update:
+        report = reading(update)
         manifest = build_text(source, tokenizer, out, settings, field=field, separator=separator, eos=eos, report=report)
     _tell(out, manifest, json_)
+
+
+@app.command("sample")
+def sample(
+    model: Annotated[str, typer.Argument(help="A language model on disk.", metavar="MODEL", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The .jsonl file to write.", metavar="FILE", show_default=False)],
+    documents: Annotated[int, typer.Option(help="How many.", metavar="N")] = 1024,
+    temperature: Annotated[float, typer.Option(help="Below 1 is less varied and better spelled.", metavar="T")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Decides the text.", metavar="N")] = 0,
+) -> None:
+    """Let a model write text, where its own cannot be had.
+
+    \b
+    unbraid text sample models/glassllm --documents 4096 --out carroll.jsonl
+    """
+    start(None)
+    from unbraid.targets.text.sample import sample_text
+
+    with watched("writing …") as update:
+        file = sample_text(model, out, documents, temperature, seed, report=lambda done: update(f"{done:,} of {documents:,} documents"))
+    typer.echo(f"{documents:,} documents: {file}")
 
 
 @app.command("show")
@@ -73,19 +93,6 @@ def show(
     from unbraid.targets.text.manifest import read_manifest
 
     _tell(folder, read_manifest(folder, verify=verify), json_)
-
-
-@contextmanager
-def _counting() -> Generator[Callable[[int, int], None] | None]:
-    """Show on stderr how much was read; nothing where nobody watches."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    with console.status("reading …") as status:
-        yield lambda documents, size: status.update(f"{documents:,} documents, {size / 1e6:,.1f} MB of text")
 
 
 def _tell(folder: Path, manifest: Manifest, json_: bool) -> None:

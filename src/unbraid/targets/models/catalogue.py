@@ -24,6 +24,7 @@ class KnownModel:
         megabytes: Size of the package, in 10⁶ bytes.
         object: What exactly the weights are, in the words that a claim about them needs.
         about: What kind of model it is.
+        writes: How many documents it writes itself where no text is given, since its own cannot be had; 0 asks for text.
     """
 
     name: str
@@ -37,6 +38,7 @@ class KnownModel:
     megabytes: float
     object: str
     about: str
+    writes: int = 0
 
     @property
     def download(self) -> str:
@@ -83,6 +85,7 @@ MODELS: dict[str, KnownModel] = {
             object="glassllm 0.1.0, English: fp16-rounded weights, written out in fp32",
             about="Llama layout: 4 layers of width 128, 4 query and 2 key heads of 32, SwiGLU of 341, vocabulary 1,024, context 128; "
             "trained on 229,000 tokens of Lewis Carroll",
+            writes=8192,
         ),
     )
 }

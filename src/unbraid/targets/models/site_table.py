@@ -137,6 +137,17 @@ def list_sites(
     return SiteTable(type(module).__name__, tuple(rows), parameters - twice, rule)
 
 
+def block_matrices(module: nn.Module) -> list[str]:
+    """Return the paths of the matrices that published runs decompose: all but the embeddings and the unembedding."""
+    embedded = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
+    output = _output_embeddings(module)
+    return [
+        path
+        for path, child in module.named_modules()
+        if is_decomposable(child) and child is not output and id(child.weight) not in embedded
+    ]
+
+
 def _is_matrix(module: nn.Module) -> bool:
     return is_decomposable(module) or isinstance(module, nn.Embedding)
 
