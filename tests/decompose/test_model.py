@@ -308,7 +308,7 @@ class TwoNames(nn.Module):
 
 def test_a_module_under_two_names_is_one_site() -> None:
     target = Target(TwoNames(("second",)), sites="*", data=[torch.randn(8, 3)])
-    model = DecomposedModel(target, 3)
+    model = decomposed(target, C=3)[0]
     clean = model.clean(target.data.batch(0, 8, torch.Generator()))
     ablated = model.masked(clean, {path: Mask(torch.zeros(3), torch.tensor(0.0)) for path in model.sites})
     torch.testing.assert_close(ablated, target.module.get_parameter("first.bias").expand(8, 3))

@@ -27,8 +27,8 @@ class WarmupConfig(Config):
 class GroupConfig(Config):
     """How one group of parameters is optimised, by AdamW."""
 
-    learning_rate: PositiveFloat = 1e-3
-    """The highest rate."""
+    learning_rate: NonNegativeFloat = 1e-3
+    """The highest rate; 0 leaves the group as it starts, and then what is compared is the start."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """How the rate falls."""
     final_share: NonNegativeFloat = 0.0
@@ -103,8 +103,9 @@ class DecomposeConfig(Config):
     """Optimiser steps; every schedule spans them, so fewer steps compress the schedules."""
     batch_size: PositiveInt = 1024
     """Inputs per step."""
-    components: PositiveInt | Mapping[str, int] = 20
-    """C, the number of subcomponents per site: one number, or globs over sites. Best well above the number of mechanisms."""
+    components: PositiveInt | Mapping[str, int] | Literal["suggested"] = 20
+    """C, the number of subcomponents per site: one number, globs over sites, or "suggested", the wider side of each matrix. Best well above the
+    number of mechanisms."""
     initialisation: Annotated[SerializeAsAny[InitialisationConfig], BeforeValidator(initialisations.parse)] = Field(
         default_factory=lambda: initialisations.parse("gaussian")
     )

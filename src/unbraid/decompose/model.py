@@ -9,6 +9,7 @@ import copy
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,15 @@ from unbraid.core.errors import UserError
 from unbraid.decompose.masks import Masks
 from unbraid.decompose.site import NO_MASKS, CleanSite, DecomposedSite, Factors, Pass, Remembered, TransposedFactors, activation_of
 from unbraid.targets.data import Batch
+from unbraid.targets.models.budget import suggested_C
 from unbraid.targets.sites import IDENTITY_SUFFIX, Site, bias_of, weight_of
 from unbraid.targets.target import Target, apply
 
 # Modules that are pure functions of one tensor in evaluation mode, so that their clean output may be reused.
 _PURE = (nn.Linear, nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.Identity)
+
+
+Components = int | Mapping[str, int] | Literal["suggested"]
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,13 @@ class DecomposedModel(nn.Module):
 
     Args:
         target: The model under study.
-        components: C for every site, or a mapping from globs over site paths to C.
+        components: C for every site, a mapping from globs over site paths to C, or "suggested", the wider side of each matrix.
 
     Raises:
         UserError: A glob matches no site or a site has no C; see also `Target`.
     """
 
-    def __init__(self, target: Target, components: int | Mapping[str, int]) -> None:
+    def __init__(self, target: Target, components: Components) -> None:
         super().__init__()
         self.C = resolve_components(target.sites, components)
         self._shared = Pass()
@@ -126,12 +131,14 @@ class DecomposedModel(nn.Module):
         return {path: activation_of(clean.sites[path], site.factors.views()[0]) for path, site in self._wrappers.items()}
 
 
-def resolve_components(sites: tuple[Site, ...], components: int | Mapping[str, int]) -> dict[str, int]:
+def resolve_components(sites: tuple[Site, ...], components: Components) -> dict[str, int]:
     """Give every site its number of subcomponents; tied sites must agree.
 
     Raises:
         UserError: C is not positive, a glob matches no site, a site has no C, or tied sites differ.
     """
+    if components == "suggested":
+        return {site.path: suggested_C(site.d_in, site.d_out) for site in sites}
     globs = {"*": components} if isinstance(components, int) else dict(components)
     paths = [site.path for site in sites]
     for glob, C in globs.items():

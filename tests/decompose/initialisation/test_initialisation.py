@@ -39,6 +39,27 @@ def test_aligned_start_is_exactly_faithful(d_in: int, d_out: int, surplus: int) 
     torch.testing.assert_close(model.sites["0"].delta(), torch.zeros(d_in, d_out), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("side", ["input", "output"])
+@pytest.mark.parametrize("kind", ["nonlinearity-aligned", "random-rotation"])
+def test_the_units_are_on_the_side_that_is_named(kind: str, side: str) -> None:
+    torch.manual_seed(0)
+    target = Target(nn.Sequential(nn.Linear(4, 6)), sites="0", data=[torch.randn(8, 4)])
+    units = {"input": 4, "output": 6}[side]
+    site = decomposed(target, C=units, initialisation={"kind": kind, "units": {"0": side}})[0].sites["0"]
+    torch.testing.assert_close(site.delta(), torch.zeros(4, 6), rtol=0, atol=1e-6)
+    V, U = site.factors.views()
+    directions = V if side == "input" else U.T
+    torch.testing.assert_close(directions.T @ directions, torch.eye(units))
+    aligned = bool((directions.abs().amax(0) > 0.999).all())
+    assert aligned == (kind == "nonlinearity-aligned")
+
+
+@pytest.mark.parametrize("C", [3, 9])
+def test_turned_directions_are_exact_when_there_are_enough(C: int) -> None:
+    delta = started("random-rotation", 5, 7, C).sites["0"].delta()
+    assert bool((delta.abs() < 1e-5).all()) == (C >= 5)
+
+
 @pytest.mark.parametrize(("d_in", "d_out"), [(4, 6), (6, 4)])
 def test_aligned_start_with_a_shortage_takes_distinct_units_whole(d_in: int, d_out: int) -> None:
     site = started("nonlinearity-aligned", d_in, d_out, 3).sites["0"]

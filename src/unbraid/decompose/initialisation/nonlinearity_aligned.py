@@ -1,7 +1,6 @@
-"""Start from the neurons: subcomponents that each read into, or write out of, one unit of the site's narrow side.
+"""Start from the neurons: subcomponents that each read into, or write out of, one unit of the site.
 
-The unit side is the output of a matrix that feeds a non-linearity and the input of one that follows it; without knowing the
-model we take the narrower side of a rectangular matrix, and the output of a square one. Exactly faithful when C ≥ units.
+A unit is an output of a matrix that feeds a non-linearity and an input of one that follows it. Exactly faithful when C ≥ units.
 Source: Goodfire's param-decomp, "nonlinearity_aligned" initialisation.
 """
 
@@ -11,12 +10,12 @@ from typing import Literal
 
 import torch
 
-from unbraid.decompose.initialiser import InitialisationConfig, initialisations
+from unbraid.decompose.initialiser import UnitsConfig, initialisations
 from unbraid.decompose.site import DecomposedSite, Factors
 
 
 @initialisations.register
-class NonlinearityAlignedConfig(InitialisationConfig):
+class NonlinearityAlignedConfig(UnitsConfig):
     """One subcomponent per unit; a surplus splits the vectors of randomly chosen units; a shortage samples units."""
 
     kind: Literal["nonlinearity-aligned"] = "nonlinearity-aligned"
@@ -24,7 +23,7 @@ class NonlinearityAlignedConfig(InitialisationConfig):
     def fill(self, site: DecomposedSite, factors: Factors, generator: torch.Generator) -> None:
         """Assign units to subcomponents and share each unit's vector among those that have it."""
         M, C = site.weight, factors.V.shape[1]
-        reads_units = M.shape[0] < M.shape[1]
+        reads_units = self.reads_units(site)
         units = M.shape[0] if reads_units else M.shape[1]
         order = torch.randperm(units, generator=generator)
         surplus = torch.randint(units, (max(0, C - units),), generator=generator)
