@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unbraid.components.verb import group as group
     from unbraid.core.errors import UserError as UserError
     from unbraid.decompose.config import DecomposeConfig as DecomposeConfig
+    from unbraid.decompose.load import load as load
     from unbraid.decompose.masks import Mask as Mask
     from unbraid.decompose.preset import preset as preset
     from unbraid.decompose.result import Decomposition as Decomposition
@@ -41,6 +42,7 @@ _HOMES = {
     "Verification": "unbraid.verify.result",
     "VerifyConfig": "unbraid.verify.verb",
     "group": "unbraid.components.verb",
+    "load": "unbraid.decompose.load",
     "load_model": "unbraid.targets.models.load",
     "load_target": "unbraid.targets.toy",
     "load_tokenizer": "unbraid.targets.models.load",
@@ -60,6 +62,7 @@ __all__ = [
     "VerifyConfig",
     "decompose",
     "group",
+    "load",
     "load_model",
     "load_target",
     "load_tokenizer",

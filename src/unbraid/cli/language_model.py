@@ -30,14 +30,12 @@ def language_model(target: str | None, sites: list[str] | None, text: Path | Non
         return None
     from unbraid.targets.models.catalogue import MODELS
     from unbraid.targets.models.reference import MODELS_FOLDER, resolve
+    from unbraid.targets.models.shipped import shipped_model, shipped_names, shipped_text
 
-    if (
-        not given
-        and "/" not in target
-        and target not in MODELS
-        and not any(folder.exists() for folder in (Path(target), MODELS_FOLDER / target))
-    ):
-        raise unknown("target", target, [*toys.kinds(), *MODELS], "unbraid targets list and unbraid models list")
+    known = [*MODELS, *shipped_names()]
+    there = "/" in target or target in known or any(folder.exists() for folder in (Path(target), MODELS_FOLDER / target))
+    if not given and not there:
+        raise unknown("target", target, [*toys.kinds(), *known], "unbraid targets list and unbraid models list")
     from unbraid.targets.models.load import model_on_paper
     from unbraid.targets.models.site_table import block_matrices
 
@@ -47,11 +45,16 @@ def language_model(target: str | None, sites: list[str] | None, text: Path | Non
         sites = block_matrices(paper)
         typer.echo(f"Sites: all {len(sites)} matrices between the embedding and the unembedding.", err=True)
     longest = getattr(paper.config, "max_position_embeddings", WINDOW)
-    tokens = _tokens(target, folder, text, window or min(WINDOW, int(cast(int, longest))))
-    if tokens != text:
-        typer.echo(f"Tokens: {tokens}", err=True)
-    # Whole paths: a run is scored and gone on with from any folder.
-    return {"kind": KIND, "model": str(folder.resolve()), "sites": sites, "text": str(tokens.resolve()), "window": window}
+    # Whole paths, or names of what comes with the package: a run is scored and gone on with from any folder.
+    is_shipped = folder == shipped_model(target)
+    if text is None and is_shipped and shipped_text(target) is not None:
+        words = target
+    else:
+        tokens = _tokens(target, folder, text, window or min(WINDOW, int(cast(int, longest))))
+        words = str(tokens.resolve())
+        if tokens != text:
+            typer.echo(f"Tokens: {tokens}", err=True)
+    return {"kind": KIND, "model": target if is_shipped else str(folder.resolve()), "sites": sites, "text": words, "window": window}
 
 
 def _tokens(target: str, folder: Path, text: Path | None, window: int) -> Path:

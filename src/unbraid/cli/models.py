@@ -27,12 +27,16 @@ def list_models(json_: Json = False) -> None:
     from rich.console import Console
 
     from unbraid.targets.models.catalogue import MODELS
+    from unbraid.targets.models.shipped import shipped_names, shipped_stages
 
     rows = [MODELS[name] for name in sorted(MODELS)]
     if json_:
-        typer.echo(json.dumps({"models": [model.tree() for model in rows]}))
+        shipped = {name: shipped_stages(name) for name in shipped_names()}
+        typer.echo(json.dumps({"models": [model.tree() for model in rows], "shipped": shipped}))
         return
     Console(highlight=False).print(_table(rows))
+    for name in shipped_names():
+        typer.echo(f"With the package: {name}, and earlier in its training {', '.join(shipped_stages(name))}.")
     typer.echo("Get one: unbraid models pull NAME. A GGUF file of your own: unbraid models pull ./model.gguf --out DIR")
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt
 from unbraid.core.config import Config
 from unbraid.core.errors import UserError
 from unbraid.targets.models.load import load_model, load_tokenizer
+from unbraid.targets.models.shipped import shipped_text
 from unbraid.targets.target import Target
 from unbraid.targets.text.windows import TextWindows
 
@@ -22,11 +23,11 @@ class LanguageModel(Config):
     kind: Literal["language-model"] = KIND
     """Which kind of target."""
     model: str
-    """A folder, the name of a model that was pulled, or a hub id in the local cache."""
+    """A folder, the name of a model that was pulled or that comes with the package, or a hub id in the local cache."""
     sites: tuple[str, ...] = Field(min_length=1)
     """Globs of the weight matrices to decompose; `unbraid sites MODEL` lists them."""
     text: str
-    """A folder of tokens, as `unbraid text build` makes one."""
+    """A folder of tokens, as `unbraid text build` makes one, or the name of a model that comes with the package, for its own text."""
     window: PositiveInt | None = None
     """Tokens per window; null for what the folder was built for."""
 
@@ -41,14 +42,15 @@ class LanguageModel(Config):
         if weights is not None:
             raise UserError("A language model's weights are those of its folder.", "Name the folder, and leave --weights out.")
         tokenizer = load_tokenizer(self.model)
-        data = TextWindows(self.text, tokenizer=tokenizer, window=self.window)
+        text = self.text if Path(self.text).is_dir() else shipped_text(self.text) or self.text
+        data = TextWindows(text, tokenizer=tokenizer, window=self.window)
         module = load_model(self.model)
         _check_fits(data, module, self.model)
         return Target(
             module,
             sites=self.sites,
             data=data,
-            held_out=TextWindows(self.text, tokenizer=tokenizer, window=self.window, split="held-out") if _has_held_out(data) else None,
+            held_out=TextWindows(text, tokenizer=tokenizer, window=self.window, split="held-out") if _has_held_out(data) else None,
             behaviour="kl",
             name=Path(self.model).name,
             source=self.tree(),

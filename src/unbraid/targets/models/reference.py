@@ -10,15 +10,15 @@ from unbraid.core.storage import read_json
 from unbraid.targets.models.catalogue import MODELS
 from unbraid.targets.models.optional import require
 from unbraid.targets.models.pull import MODELS_FOLDER
-
-CONFIG = "config.json"
+from unbraid.targets.models.shipped import CONFIG, shipped_model, shipped_names, shipped_stages
 
 
 def resolve(reference: str | Path) -> Path:
     """Return the folder that a reference means.
 
     Args:
-        reference: A folder with a config.json, the name of a model in ./models, or a hub id whose files are in the local cache.
+        reference: A folder with a config.json, the name of a model in ./models or of one that comes with the package, or a hub id whose files
+            are in the local cache.
 
     Raises:
         UserError: There is no such model on this machine.
@@ -31,12 +31,18 @@ def resolve(reference: str | Path) -> Path:
         raise UserError(f"The folder {name!r} has no {CONFIG}.", "Give a folder that transformers' save_pretrained wrote.")
     if Path(reference).suffix == ".gguf" and Path(reference).is_file():
         raise UserError(f"{name!r} is a GGUF file.", f"Write it as safetensors first: unbraid models pull {name} --out DIR")
+    shipped = shipped_model(name)
+    if shipped is not None:
+        return shipped
     cached = _in_cache(name)
     if cached is not None:
         return cached
     if name in MODELS:
         raise UserError(f"The model {name!r} was not pulled here yet.", f"Run: unbraid models pull {name}")
-    near = closest(name, [*MODELS, *_pulled()])
+    stages = shipped_stages(name.partition("/")[0])
+    if stages:
+        raise UserError(f"The shipped model has no stage {name!r}.", f"Those that it has: {', '.join(stages)}")
+    near = closest(name, [*MODELS, *shipped_names(), *_pulled()])
     hint = f"Closest: {near!r}. " if near else ""
     raise UserError(
         f"There is no model {name!r}: no such folder, nothing of that name in ./{MODELS_FOLDER}, and no such hub id in the local cache.",
