@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from unbraid.cli import config, decompose, generate, models, score, sites, targets, text, verify
+from unbraid.cli import compare, config, decompose, generate, models, score, sites, targets, text, verify
 from unbraid.core.errors import UserError
 
 
@@ -54,6 +54,7 @@ app.add_typer(text.app, name="text")
 app.command("sites")(sites.sites)
 app.command("decompose")(decompose.decompose)
 app.command("score")(score.score)
+app.command("compare")(compare.compare)
 app.command("generate")(generate.generate)
 app.command("verify")(verify.verify)
 app.add_typer(config.app, name="config")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file, save_file
@@ -58,6 +58,11 @@ class Decomposition:
     function: ImportanceFunction
     step: int
     metrics: tuple[Mapping[str, float], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is called: its target, and its seed."""
+        return f"{self.target.name} seed {self.config.seed}"
 
     @property
     def device(self) -> torch.device:
@@ -155,22 +160,29 @@ class Decomposition:
     @torch.no_grad()
     def site_facts(self, batches: int = 10) -> dict[str, dict[str, Any]]:
         """Return per site: d_in, d_out, C, alive (importance above 0.1 on at least one input in a thousand), l0 (mean count above 0.1) and ‖Δ‖²/‖W‖²."""
-        streams = Streams(self.config.seed, self.device)
-        firing: dict[str, Tensor] = {path: torch.zeros(C, device=self.device) for path, C in self.model.C.items()}
-        l0 = dict.fromkeys(self.model.C, 0.0)
-        for index in range(batches):
-            batch = self.target.fresh.batch(index, self.config.evaluation.batch_size, streams["evaluation"])
-            for path, g in self.importance(batch).items():
-                flat = g.flatten(0, -2)
-                firing[path] += (flat > ALIVE_THRESHOLD).float().mean(0) / batches
-                l0[path] += float((flat > ALIVE_THRESHOLD).float().sum(-1).mean()) / batches
+        firing = self.firing_rates(batches)
         facts: dict[str, dict[str, Any]] = {}
         for path, site in self.model.sites.items():
             share = float(site.delta().square().sum() / site.weight.square().sum())
             d_in, d_out = site.weight.shape
-            alive = int((firing[path] >= ALIVE_RATE).sum())
-            facts[path] = {"d_in": d_in, "d_out": d_out, "C": self.model.C[path], "alive": alive, "l0": l0[path], "delta_share": share}
+            alive, l0 = int((firing[path] >= ALIVE_RATE).sum()), float(firing[path].sum())
+            facts[path] = {"d_in": d_in, "d_out": d_out, "C": self.model.C[path], "alive": alive, "l0": l0, "delta_share": share}
         return facts
+
+    @torch.no_grad()
+    def firing_rates(self, batches: int = 10) -> dict[str, Float[Tensor, " C"]]:
+        """Return per site on what share of fresh inputs each subcomponent's importance is above 0.1."""
+        streams = Streams(self.config.seed, self.device)
+        rates: dict[str, Tensor] = {path: torch.zeros(C, device=self.device) for path, C in self.model.C.items()}
+        for index in range(batches):
+            batch = self.target.fresh.batch(index, self.config.evaluation.batch_size, streams["evaluation"])
+            for path, g in self.importance(batch).items():
+                rates[path] += (g.flatten(0, -2) > ALIVE_THRESHOLD).float().mean(0) / batches
+        return rates
+
+    def alive(self, batches: int = 10) -> dict[str, Bool[Tensor, " C"]]:
+        """Return per site which subcomponents are alive: on, on at least one fresh input in a thousand."""
+        return {path: rates >= ALIVE_RATE for path, rates in self.firing_rates(batches).items()}
 
     def show(self) -> None:
         """Show the summary on the terminal or in the notebook."""
