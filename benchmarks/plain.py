@@ -59,8 +59,8 @@ class PlainTraining:
             clean = self._hooked(batch, self._capture)
         activations = {path: self.inputs[path] @ self.factors[path].views()[0] for path in self.paths}
         logits = self.function(dict(self.inputs), activations)
-        lower = {path: _lower(z) for path, z in logits.items()}
-        upper = {path: _upper(z) for path, z in logits.items()}
+        lower = {path: lower_sigmoid(z) for path, z in logits.items()}
+        upper = {path: upper_sigmoid(z) for path, z in logits.items()}
         total = torch.zeros(())
         for loss in config.losses.values():
             total = total + loss.weight(progress) * self._loss(loss, batch, clean, lower, upper, progress)
@@ -78,7 +78,7 @@ class PlainTraining:
         if isinstance(loss, StochasticConfig):
             return self._stochastic(loss, batch, clean, lower)
         if isinstance(loss, MinimalityConfig):
-            return _minimality(loss, upper, progress)
+            return minimality(loss, upper, progress)
         if isinstance(loss, SimplicityConfig):
             return self._simplicity(loss)
         if isinstance(loss, FaithfulnessConfig):
@@ -161,11 +161,13 @@ class _Lower(torch.autograd.Function):
         return torch.where(z > 1, 0.0, torch.where(z > 0, grad, torch.where(grad < 0, SLOPE * grad, 0.0)))
 
 
-def _lower(z: Tensor) -> Tensor:
+def lower_sigmoid(z: Tensor) -> Tensor:
+    """Return the importance for masks."""
     return _Lower.apply(z)
 
 
-def _upper(z: Tensor) -> Tensor:
+def upper_sigmoid(z: Tensor) -> Tensor:
+    """Return the importance for minimality."""
     return torch.where(z > 1, 1 + SLOPE * (z - 1), z.clamp(0, 1))
 
 
@@ -175,7 +177,8 @@ def _plain_batch(data: SparseFeatures, size: int, generator: torch.Generator) ->
     return torch.where(on, values, 0.0)
 
 
-def _minimality(loss: MinimalityConfig, upper: dict[str, Tensor], progress: float) -> Tensor:
+def minimality(loss: MinimalityConfig, upper: dict[str, Tensor], progress: float) -> Tensor:
+    """Return smooth-L0 minimality with its frequency term, on importances [positions, C] per site."""
     gamma = linear(progress, loss.gamma_start, loss.gamma_end, loss.anneal_until)
     total = torch.zeros(())
     for path in choose_sites(list(upper), loss.sites):
