@@ -4,15 +4,13 @@ import pytest
 import torch
 
 from unbraid.decompose.masks import (
-    Mask,
+    Between,
     Source,
     constant_masks,
     draw_sources,
     draw_subset,
     interpolate,
     masks_from,
-    route,
-    route_sources,
 )
 
 CPU = torch.device("cpu")
@@ -93,9 +91,8 @@ def test_one_site_is_always_routed(generator: torch.Generator) -> None:
 
 
 def test_routing_with_delta_is_the_mask_one_elsewhere() -> None:
-    here = torch.tensor([True, False])
-    masks = {"a": Mask(torch.full((2, 3), 0.25), torch.full((2,), 0.5))}
-    limited = route(masks, {"a": here})["a"]
+    g, here = {"a": torch.full((2, 3), 0.25)}, {"a": torch.tensor([True, False])}
+    limited = masks_from(g, {"a": Source(torch.zeros(2, 3), torch.full((2,), 0.5))}, routed=here)["a"]
     assert limited.component.tolist() == [[0.25] * 3, [1.0] * 3]
     assert limited.delta is not None
     assert limited.delta.tolist() == [0.5, 1.0]
@@ -104,19 +101,18 @@ def test_routing_with_delta_is_the_mask_one_elsewhere() -> None:
 
 def test_routing_without_delta_keeps_the_choice() -> None:
     here = torch.tensor([True, False])
-    limited = route({"a": Mask(torch.full((2, 3), 0.25))}, {"a": here})["a"]
+    limited = masks_from({"a": torch.rand(2, 3)}, {"a": Source(torch.rand(2, 3), torch.rand(2))}, delta=False, routed={"a": here})["a"]
     assert limited.routed is here
     assert limited.delta is None
 
 
-def test_routing_sources_equals_routing_masks() -> None:
-    g, here = {"a": torch.rand(50, 3)}, {"a": torch.rand(50) < 0.5}
-    sources = {"a": Source(torch.rand(50, 3), torch.rand(50))}
-    by_mask, by_source = route(masks_from(g, sources), here)["a"], masks_from(g, route_sources(sources, here))["a"]
-    torch.testing.assert_close(by_mask.component, by_source.component)
-    assert by_mask.delta is not None
-    assert by_source.delta is not None
-    torch.testing.assert_close(by_mask.delta, by_source.delta)
+def test_a_large_site_of_sequences_makes_its_mask_itself() -> None:
+    g, source = {"a": torch.rand(2, 300, 128)}, {"a": Source(torch.rand(1, 1, 128), torch.rand(2, 300))}
+    here = {"a": torch.rand(2, 300) < 0.5}
+    mask = masks_from(g, source, routed=here)["a"]
+    assert isinstance(mask, Between)
+    assert mask.routed is here["a"]
+    torch.testing.assert_close(mask.component, interpolate(g["a"], source["a"].component))
 
 
 def test_constant_masks() -> None:

@@ -7,12 +7,15 @@ examples take in turn, `bsc` one per example and position.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from unbraid.decompose.columns import is_large
+from unbraid.decompose.kernels import kernels_for
 from unbraid.decompose.masks import Importance, Source
 
 Scope = Literal["c", "bc", "sc", "nsc", "bsc"]
@@ -35,7 +38,8 @@ def as_sources(values: dict[str, Tensor], importance: Importance) -> dict[str, S
     for path, stored in values.items():
         lead = importance[path].shape[:-1]
         r = stored if stored.shape[0] in (1, lead[0]) else stored[torch.arange(lead[0], device=stored.device) % stored.shape[0]]
-        sources[path] = Source(r[..., :-1], r[..., -1].expand(lead))
+        component, delta = r.split([r.shape[-1] - 1, 1], dim=-1)  # whose gradient is one copy, unlike that of two slices
+        sources[path] = Source(component, delta.squeeze(-1).expand(lead))
     return sources
 
 
@@ -81,6 +85,12 @@ def adam_ascent(
     for path, value in values.items():
         first, second = moments[path]
         grad = grads[path]
+        c = kernels_for(value, first, second, grad) if is_large(value) else None
+        if c is not None:
+            corrections = (1 - betas[0] ** step, 1 - betas[1] ** step)
+            tensors = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (value, first, second, grad))
+            c.adam_ascent(*tensors, ctypes.c_int64(value.numel()), *map(ctypes.c_float, (*betas, *corrections, rate)))
+            continue
         first.lerp_(grad, 1 - betas[0])
         second.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
         corrected = first / (1 - betas[0] ** step)

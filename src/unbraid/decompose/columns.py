@@ -16,11 +16,16 @@ from torch import Tensor
 _LARGE = 1 << 16
 
 
+def is_large(tensor: Tensor) -> bool:
+    """Whether arithmetic on a site's tensor costs more than starting it."""
+    return tensor.numel() > _LARGE
+
+
 def grouped(tensors: Mapping[str, Tensor]) -> list[list[str]]:
     """Group sites whose tensors are small and have the same leading shape, in order; a large one stands alone."""
     groups: dict[object, list[str]] = {}
     for path, tensor in tensors.items():
-        groups.setdefault(path if tensor.numel() > _LARGE else tensor.shape[:-1], []).append(path)
+        groups.setdefault(path if is_large(tensor) else tensor.shape[:-1], []).append(path)
     return list(groups.values())
 
 

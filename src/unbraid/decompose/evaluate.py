@@ -16,6 +16,7 @@ from unbraid.decompose.masks import Importance, Mask, constant_masks, draw_sourc
 from unbraid.decompose.model import Clean
 from unbraid.decompose.next_token import cross_entropy, tokens_in
 from unbraid.decompose.subject import Subject
+from unbraid.decompose.vocabulary import distance_between
 from unbraid.targets.behaviour import Behaviour
 
 ROUNDING_THRESHOLD = 0.1
@@ -87,7 +88,8 @@ def adversarial_ladder(
         importance = {path: g.detach() for path, g in subject.importance(clean).items()}
 
     def objective(values: dict[str, Tensor]) -> Tensor:
-        return behaviour.between(clean.output, subject.model.masked(clean, masks_from(importance, as_sources(values, importance))), weights)
+        masks = masks_from(importance, as_sources(values, importance))
+        return distance_between(behaviour, clean.output, subject.model.masked(clean, masks, fixed=True), weights)
 
     values = random_sources(importance, "c", generator)
     lost: dict[int, float] = {}

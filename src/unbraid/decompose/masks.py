@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unbraid.core.seeds import random_words
-from unbraid.decompose.columns import grouped, split_columns
+from unbraid.decompose.columns import grouped, is_large, split_columns
 from unbraid.decompose.fused import interpolate, unit_interval
 
 Routing = Literal["all", "layerwise", "subset"]
@@ -41,6 +41,28 @@ class Mask:
 
 
 @dataclass(frozen=True, slots=True)
+class Between:
+    """A mask of a large site that is made only where it is used: between importance and one, as its source says; Δ is on.
+
+    Attributes:
+        importance: g, [..., C].
+        source: r, which may stand for several positions.
+        delta: Mask of the Δ component, [...].
+        routed: Where the masks apply, [...]; elsewhere the site is as in the target. None is everywhere.
+    """
+
+    importance: Float[Tensor, "*lead C"]
+    source: Float[Tensor, "*#lead C"]
+    delta: Float[Tensor, "*lead"]
+    routed: Bool[Tensor, "*lead"] | None = None
+
+    @property
+    def component(self) -> Float[Tensor, "*lead C"]:
+        """The mask per subcomponent where it applies."""
+        return interpolate(self.importance, self.source)
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """The free choice behind a mask: r per subcomponent [..., C] and per Δ component [...], each in [0, 1]; `component` broadcasts."""
 
@@ -50,16 +72,25 @@ class Source:
 
 _FEW = 8  # up to so many sites, ranks are counted rather than sorted
 
-Masks = Mapping[str, Mask]
+Masks = Mapping[str, Mask | Between]
 Sources = Mapping[str, Source]
 Importance = Mapping[str, Tensor]
 
 
-def masks_from(importance: Importance, sources: Sources, delta: bool = True) -> dict[str, Mask]:
-    """Turn sources into masks; without Δ, its source is ignored."""
-    masks: dict[str, Mask] = {}
+def masks_from(
+    importance: Importance, sources: Sources, delta: bool = True, routed: Mapping[str, Bool[Tensor, "*lead"]] | None = None
+) -> dict[str, Mask | Between]:
+    """Turn sources into masks where `routed` says, or everywhere; without Δ, its source is ignored."""
+    masks: dict[str, Mask | Between] = {}
     for path, source in sources.items():
-        masks[path] = Mask(interpolate(importance[path], source.component), source.delta if delta else None)
+        g, here = importance[path], None if routed is None else routed[path]
+        if delta and g.dim() > 2 and is_large(g):
+            masks[path] = Between(g, source.component, source.delta, here)
+        elif delta:
+            limited = source if here is None else route_source(source, here)
+            masks[path] = Mask(interpolate(g, limited.component), limited.delta)
+        else:
+            masks[path] = Mask(interpolate(g, source.component), None, here)
     return masks
 
 
@@ -102,29 +133,10 @@ def draw_subset(paths: list[str], lead: torch.Size, generator: torch.Generator, 
     return {path: ranks[index] < sizes for index, path in enumerate(paths)}
 
 
-def route(masks: Masks, routed: Mapping[str, Bool[Tensor, "*lead"]]) -> dict[str, Mask]:
-    """Limit masks to the routed positions.
-
-    With Δ this sets both masks to one elsewhere, which is the target itself and needs no second product; without Δ the site
-    computes its dense output too and chooses per position.
-    """
-    limited: dict[str, Mask] = {}
-    for path, mask in masks.items():
-        here = routed[path]
-        if mask.delta is None:
-            limited[path] = Mask(mask.component, None, here)
-        else:
-            limited[path] = Mask(torch.where(here[..., None], mask.component, 1.0), torch.where(here, mask.delta, 1.0))
-    return limited
-
-
-def route_sources(sources: Sources, routed: Mapping[str, Bool[Tensor, "*lead"]]) -> dict[str, Source]:
-    """Do what `route` does, on the sources: r = 1 is "as in the target" when Δ is on, and costs no gradient."""
-    limited: dict[str, Source] = {}
-    for path, source in sources.items():
-        elsewhere = (~routed[path]).to(source.delta.dtype)
-        limited[path] = Source(torch.maximum(source.component, elsewhere[..., None]), torch.maximum(source.delta, elsewhere))
-    return limited
+def route_source(source: Source, routed: Bool[Tensor, "*lead"]) -> Source:
+    """Limit a source to the routed positions: r = 1 is "as in the target" when Δ is on, and costs no second product and no gradient."""
+    elsewhere = (~routed).to(source.delta.dtype)
+    return Source(torch.maximum(source.component, elsewhere[..., None]), torch.maximum(source.delta, elsewhere))
 
 
 def constant_masks(importance: Importance, value: float, delta: float | None) -> dict[str, Mask]:

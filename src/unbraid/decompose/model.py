@@ -109,13 +109,16 @@ class DecomposedModel(nn.Module):
             return self.clean(batch)
         return Clean(batch, output, sites)
 
-    def masked(self, clean: Clean, masks: Masks) -> Tensor:
-        """Return the model's output on the same batch under masks; a site without a mask is as in the target."""
-        self._shared.masks, self._shared.clean = masks, clean.sites
+    def masked(self, clean: Clean, masks: Masks, fixed: bool = False) -> Tensor:
+        """Return the model's output on the same batch under masks; a site without a mask is as in the target.
+
+        With `fixed` the gradient knows the masks alone, and V and U cost it nothing.
+        """
+        self._shared.masks, self._shared.clean, self._shared.fixed = masks, clean.sites, fixed
         try:
             return self._run(clean.batch)
         finally:
-            self._shared.masks = NO_MASKS
+            self._shared.masks, self._shared.fixed = NO_MASKS, False
 
     def _run(self, batch: Batch) -> Tensor:
         """Run the twin without torch's fused attention layers, which would read the weights and pass the sites by."""

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from unbraid.core.errors import UserError
 from unbraid.decompose.fused import excess
-from unbraid.decompose.masks import Mask
+from unbraid.decompose.masked_product import both_products, masked_product
+from unbraid.decompose.masks import Between, Mask
 
-NO_MASKS: Mapping[str, Mask] = {}
+NO_MASKS: Mapping[str, Mask | Between] = {}
 
 
 class Kept:
@@ -60,11 +61,13 @@ class CleanSite:
 
 @dataclass
 class Pass:
-    """What the sites of one model share during a forward pass: the masks in force, and the clean pass they may reuse."""
+    """What the sites of one model share during a forward pass: the masks in force, the clean pass they may reuse, and whether V and U
+    are fixed, so that no gradient of theirs is computed."""
 
-    masks: Mapping[str, Mask] = field(default_factory=lambda: NO_MASKS)
+    masks: Mapping[str, Mask | Between] = field(default_factory=lambda: NO_MASKS)
     clean: dict[str, CleanSite] = field(default_factory=dict[str, CleanSite])
     recording: bool = False
+    fixed: bool = False
 
 
 class Factors(nn.Module):
@@ -152,11 +155,19 @@ class DecomposedSite(nn.Module):
         if mask is None:
             return clean.output.tensor if clean is not None and clean.output.unchanged else self._as_target(x)
         V, U = self.factors.views()
-        h = x @ V if clean is None else activation_of(clean, V)
+        h = None if clean is None else activation_of(clean, V)
+        if shared.fixed:
+            V, U, h = V.detach(), U.detach(), None if h is None else h.detach()
+        if isinstance(mask, Between) and h is None:
+            h, dense = both_products(x, V, self.weight)
+            return masked_product(h, mask, U, dense, self.bias)
+        h = x @ V if h is None else h
         if mask.delta is None:
             y = self._biased((h * mask.component) @ U)
             return y if mask.routed is None else torch.where(mask.routed[..., None], y, self._as_target(x))
         dense = clean.dense.tensor if clean is not None and clean.dense.unchanged else x @ self.weight
+        if isinstance(mask, Between):
+            return masked_product(h, mask, U, dense, self.bias)
         kept = mask.delta[..., None]
         return self._biased(torch.addcmul(excess(h, mask.component, kept) @ U, kept, dense))
 

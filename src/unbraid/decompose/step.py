@@ -17,6 +17,7 @@ from unbraid.decompose.fused import leaky_hard
 from unbraid.decompose.importance_function import ImportanceFunction
 from unbraid.decompose.masks import Masks, Sampling, Source, draw_sources
 from unbraid.decompose.model import Clean, DecomposedModel
+from unbraid.decompose.vocabulary import distance_between
 from unbraid.targets.behaviour import Behaviour
 
 
@@ -80,9 +81,9 @@ class Step:
         output = self.clean.output
         return self.size or output.numel() // output.shape[-1]
 
-    def distance(self, masks: Masks) -> Tensor:
-        """Return how far the masked output is from the target's own."""
-        return self.behaviour.between(self.clean.output, self.model.masked(self.clean, masks), self.weights)
+    def distance(self, masks: Masks, fixed: bool = False) -> Tensor:
+        """Return how far the masked output is from the target's own; with `fixed`, for a gradient with respect to the masks alone."""
+        return distance_between(self.behaviour, self.clean.output, self.model.masked(self.clean, masks, fixed), self.weights)
 
 
 class Loss(torch.nn.Module):

@@ -16,9 +16,12 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from unbraid.core.storage import cache_folder
 
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-shared", "-fPIC")
 
 
 @functools.cache
@@ -37,6 +40,11 @@ def library() -> ctypes.CDLL | None:
         return None  # no home, a cache that cannot be written, or a compiler that does not work: torch does the same
 
 
+def kernels_for(*tensors: Tensor) -> ctypes.CDLL | None:
+    """Return the kernels if these tensors are float32, contiguous and on the CPU."""
+    return library() if all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in tensors) else None
+
+
 def _key(source: str) -> str:
     """Name the build by its source, flags and processor, since `-march=native` code runs on one kind only."""
     processor = platform.processor() or platform.machine()
@@ -53,5 +61,5 @@ def _compile(compiler: str, source: str, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         code, built = Path(folder) / "elementwise.c", Path(folder) / "elementwise.so"
         code.write_text(source, encoding="utf-8")
-        subprocess.run([compiler, *_FLAGS, str(code), "-o", str(built)], check=True, capture_output=True, timeout=60)
+        subprocess.run([compiler, *_FLAGS, str(code), "-o", str(built), "-lm"], check=True, capture_output=True, timeout=60)
         built.replace(path)

@@ -4,6 +4,7 @@
  * elements). The arithmetic is that of the torch version in fused.py, operation by operation and without contraction into
  * fused multiply-adds, so that both give the same bits.
  */
+#include <math.h>
 #include <stdint.h>
 
 #define ROWS(r) for (int64_t r = 0; r < rows; r++)
@@ -116,5 +117,166 @@ void excess_backward(const float *restrict grad, int64_t sd, const float *restri
             gh[c] = d[c] * e;
             gm[c] = d[c] * hr[c];
         }
+    }
+}
+
+/* The steps of masked_product.py: m = r + g (1 - r), and m = kept = 1 in rows that are not routed (routed may be null). */
+#define ROUTED(r) (!routed || routed[(r) * st])
+
+/* out = h * (m - kept_r) */
+void masked_excess(const float *restrict h, int64_t sh, const float *restrict g, int64_t sg, const float *restrict source, int64_t ss,
+                   const float *restrict kept, int64_t sk, const uint8_t *restrict routed, int64_t st, float *restrict out, int64_t rows,
+                   int64_t cols) {
+    ROWS(r) {
+        const float *hr = h + r * sh, *gr = g + r * sg, *s = source + r * ss;
+        float *o = out + r * cols, k = kept[r * sk];
+        if (!ROUTED(r)) {
+            COLS(c) o[c] = 0.0f;
+            continue;
+        }
+        COLS(c) {
+            float m = s[c] + gr[c] * (1.0f - s[c]);
+            o[c] = hr[c] * (m - k);
+        }
+    }
+}
+
+/* The gradients of h, g and source from that of `out`, and `out` again, each where its pointer is not null; grad_kept loses a row's sum. */
+void masked_excess_backward(const float *restrict grad, int64_t sd, const float *restrict h, int64_t sh, const float *restrict g, int64_t sg,
+                            const float *restrict source, int64_t ss, const float *restrict kept, int64_t sk,
+                            const uint8_t *restrict routed, int64_t st, float *restrict out, float *restrict grad_h,
+                            float *restrict grad_g, float *restrict grad_s, float *restrict grad_kept, int64_t rows, int64_t cols) {
+    ROWS(r) {
+        const float *d = grad + r * sd, *hr = h + r * sh, *gr = g + r * sg, *s = source + r * ss;
+        float k = kept[r * sk];
+        float *targets[] = {out, grad_h, grad_g, grad_s};
+        if (!ROUTED(r)) {
+            for (int i = 0; i < 4; i++)
+                if (targets[i]) COLS(c) targets[i][r * cols + c] = 0.0f;
+            continue;
+        }
+        if (out) {
+            float *o = out + r * cols;
+            COLS(c) o[c] = hr[c] * (s[c] + gr[c] * (1.0f - s[c]) - k);
+        }
+        if (grad_h) {
+            float *o = grad_h + r * cols;
+            COLS(c) o[c] = d[c] * (s[c] + gr[c] * (1.0f - s[c]) - k);
+        }
+        if (grad_g) {
+            float *o = grad_g + r * cols;
+            COLS(c) o[c] = d[c] * hr[c] * (1.0f - s[c]);
+        }
+        if (grad_s) {
+            float *o = grad_s + r * cols;
+            COLS(c) o[c] = d[c] * hr[c] * (1.0f - gr[c]);
+        }
+        if (grad_kept) {
+            float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+            COLS(c) sum += d[c] * hr[c];
+            grad_kept[r] -= sum;
+        }
+    }
+}
+
+/* y += kept_r * dense + bias */
+void add_kept(float *restrict y, const float *restrict dense, int64_t sd, const float *restrict kept, int64_t sk,
+              const uint8_t *restrict routed, int64_t st, const float *restrict bias, int64_t rows, int64_t cols) {
+    ROWS(r) {
+        const float *d = dense + r * sd;
+        float *o = y + r * cols, k = ROUTED(r) ? kept[r * sk] : 1.0f;
+        if (bias)
+            COLS(c) o[c] += k * d[c] + bias[c];
+        else
+            COLS(c) o[c] += k * d[c];
+    }
+}
+
+/* out = kept_r * grad; grad_kept gains a routed row's sum of grad * dense; either may be null */
+void add_kept_backward(const float *restrict grad, int64_t sg, const float *restrict dense, int64_t sd, const float *restrict kept, int64_t sk,
+                       const uint8_t *restrict routed, int64_t st, float *restrict out, float *restrict grad_kept, int64_t rows,
+                       int64_t cols) {
+    ROWS(r) {
+        const float *gr = grad + r * sg, *d = dense + r * sd;
+        float k = ROUTED(r) ? kept[r * sk] : 1.0f;
+        if (out) {
+            float *o = out + r * cols;
+            COLS(c) o[c] = k * gr[c];
+        }
+        if (grad_kept && ROUTED(r)) {
+            float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+            COLS(c) sum += gr[c] * d[c];
+            grad_kept[r] += sum;
+        }
+    }
+}
+
+/* The step of vocabulary.py. exp by Cody and Waite's reduction and a polynomial (Cephes), within 2 units in the last place, for x <= 0. */
+static inline float exp_below_0(float x) {
+    x = x < -87.0f ? -87.0f : x;
+    float n = __builtin_rintf(x * 1.44269504f);
+    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    union {
+        int32_t i;
+        float f;
+    } scale = {.i = ((int32_t)n + 127) << 23};
+    return p * scale.f;
+}
+
+/* Per row: KL(softmax(clean) || softmax(other)), and the log-sum-exp of both. */
+void kl_rows(const float *restrict clean, int64_t sc, const float *restrict other, int64_t so, float *restrict kl, float *restrict lse_clean,
+             float *restrict lse_other, int64_t rows, int64_t cols) {
+    ROWS(r) {
+        const float *a = clean + r * sc, *b = other + r * so;
+        float top_a = a[0], top_b = b[0], sum_a = 0.0f, sum_b = 0.0f, cross = 0.0f;
+#pragma omp simd reduction(max : top_a, top_b)
+        COLS(c) {
+            top_a = a[c] > top_a ? a[c] : top_a;
+            top_b = b[c] > top_b ? b[c] : top_b;
+        }
+#pragma omp simd reduction(+ : sum_a, sum_b, cross)
+        COLS(c) {
+            float x = a[c] - top_a, y = b[c] - top_b, e = exp_below_0(x);
+            sum_a += e;
+            sum_b += exp_below_0(y);
+            cross += e * (x - y);
+        }
+        lse_clean[r] = top_a + logf(sum_a);
+        lse_other[r] = top_b + logf(sum_b);
+        kl[r] = cross / sum_a - logf(sum_a) + logf(sum_b);
+    }
+}
+
+/* out = weight_r * (softmax(other) - softmax(clean)) */
+void kl_rows_backward(const float *restrict clean, int64_t sc, const float *restrict other, int64_t so, const float *restrict lse_clean,
+                      const float *restrict lse_other, const float *restrict weight, float *restrict out, int64_t rows, int64_t cols) {
+    ROWS(r) {
+        const float *a = clean + r * sc, *b = other + r * so;
+        float *o = out + r * cols, w = weight[r], la = lse_clean[r], lb = lse_other[r];
+        COLS(c) o[c] = w * (exp_below_0(b[c] - lb) - exp_below_0(a[c] - la));
+    }
+}
+
+/* One Adam ascent step within [0, 1] on n numbers, in place: see adversary.py. */
+void adam_ascent(float *restrict value, float *restrict first, float *restrict second, const float *restrict grad, int64_t n, float beta_1,
+                 float beta_2, float correction_1, float correction_2, float rate) {
+    for (int64_t i = 0; i < n; i++) {
+        float g = grad[i];
+        float a = first[i] + (1.0f - beta_1) * (g - first[i]);
+        float b = beta_2 * second[i] + (1.0f - beta_2) * g * g;
+        first[i] = a;
+        second[i] = b;
+        float v = value[i] + rate * (a / correction_1) / (__builtin_sqrtf(b / correction_2) + 1e-8f);
+        v = v < 0.0f ? 0.0f : v;
+        value[i] = v > 1.0f ? 1.0f : v;
     }
 }

@@ -44,7 +44,7 @@ class Adversarial(Loss):
         fixed = {path: g.detach() for path, g in step.importances.lower.items()}
         start = random_sources(fixed, self.config.scope, step.streams["adversary"], self.config.choices)
         worst = projected_ascent(
-            lambda values: step.distance(masks_from(fixed, as_sources(values, fixed))),
+            lambda values: step.distance(masks_from(fixed, as_sources(values, fixed)), fixed=True),
             start,
             self.config.ascent_steps,
             self.config.step_size,

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unbraid.decompose.masks import Routing, Sampling, Source, draw_subset, masks_from, route, route_sources
+from unbraid.decompose.masks import Routing, Sampling, Source, draw_subset, masks_from
 from unbraid.decompose.model import DecomposedModel
 from unbraid.decompose.step import Loss, LossConfig, Step, losses
 
@@ -51,6 +51,4 @@ def routed_distance(step: Step, sources: dict[str, Source], routing: Routing, de
         return step.distance(masks_from(lower, sources, delta))
     some = next(iter(lower.values()))
     routed = draw_subset(list(lower), some.shape[:-1], step.streams["routing"], some.device)
-    if delta:
-        return step.distance(masks_from(lower, route_sources(sources, routed)))
-    return step.distance(route(masks_from(lower, sources, delta=False), routed))
+    return step.distance(masks_from(lower, sources, delta, routed))
