@@ -6,8 +6,9 @@ nothing is learned by heart. The tokenizer is glassllm's as well.
     unbraid models pull glassllm
     python examples/train_carroll.py write models/glassllm carroll           # carroll/documents.jsonl, carroll/text
     python examples/train_carroll.py train models/glassllm carroll           # carroll/step-0 … carroll/step-10000
+    python examples/train_carroll.py ship models/glassllm carroll            # … into the package, earlier stages in half precision
 
-Both parts are reproducible from their seeds on one kind of machine.
+The parts are reproducible from their seeds on one kind of machine.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ from torch.nn import functional as F
 from transformers import ArceeConfig, ArceeForCausalLM
 
 from unbraid.core.seeds import Streams
-from unbraid.targets.models.load import load_tokenizer
+from unbraid.targets.models.load import load_model, load_tokenizer
+from unbraid.targets.models.shipped import shipped_folder
 from unbraid.targets.text.build import TextBuild, build_text
 from unbraid.targets.text.sample import sample_text
 from unbraid.targets.text.windows import TextWindows
@@ -37,7 +40,7 @@ CHECKPOINTS = (0, 10, 32, 100, 320, 1000, 3200, 10_000)  # evenly spaced on a lo
 def main() -> None:
     """Write the text or train on it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["write", "train"])
+    parser.add_argument("part", choices=["write", "train", "ship"])
     parser.add_argument("teacher", help="the folder of glassllm")
     parser.add_argument("out", type=Path)
     parser.add_argument("--documents", type=int, default=24_576)
@@ -47,8 +50,10 @@ def main() -> None:
     torch.set_num_threads(1)
     if arguments.part == "write":
         write(arguments.teacher, arguments.out, arguments.documents, arguments.seed)
-    else:
+    elif arguments.part == "train":
         train(arguments.teacher, arguments.out, arguments.batch_size, arguments.seed)
+    else:
+        ship(arguments.out)
 
 
 def write(teacher: str, out: Path, documents: int, seed: int) -> None:
@@ -110,6 +115,19 @@ def train(teacher: str, out: Path, batch_size: int, seed: int) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+
+
+def ship(out: Path) -> None:
+    """Put the model, its earlier stages, its text and its training curve where the package looks for them."""
+    place = shipped_folder() / "carroll"
+    for step in CHECKPOINTS:
+        last = step == CHECKPOINTS[-1]
+        folder = place / ("model" if last else f"step-{step}")
+        model: Any = load_model(out / f"step-{step}")
+        (model if last else model.half()).save_pretrained(folder)
+        load_tokenizer(out / f"step-{step}").save_pretrained(folder)
+    shutil.copytree(out / "text", place / "text", dirs_exist_ok=True)
+    shutil.copy(out / "curve.json", place / "curve.json")
 
 
 def cross_entropy(model: Any, tokens: Tensor) -> Tensor:
