@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 import unbraid
 from tests.decompose.test_text import Bigram
-from unbraid.decompose.next_token import cross_entropy, tokens_in
+from unbraid.decompose.next_token import compute_recovered, cross_entropy, tokens_in
 
 
 def test_cross_entropy_is_of_the_next_token() -> None:
@@ -40,3 +41,11 @@ def test_the_scorecard_of_a_language_model_speaks_in_nats() -> None:
     assert math.isclose(share, card["stoch_masked"].value.value, rel_tol=0.05)
     assert card["kl_pgd_20"].bar is not None and card["kl_pgd_25"].bar is None
     assert math.isclose(card["l0_total"].value.value, sum(card[f"l0/{site.path}"].value.value for site in target.sites), rel_tol=1e-5)
+
+
+CURVE = ((0.0, 7.0), (100.0, 5.0), (10_000.0, 3.0))
+
+
+@pytest.mark.parametrize(("above", "share"), [(0.0, 1.0), (-0.01, 1.0), (1.0, 0.1), (2.0, 0.01), (3.0, 0.005), (5.0, 0.0)])
+def test_a_loss_is_worth_the_training_that_it_undoes(above: float, share: float) -> None:
+    assert compute_recovered(CURVE, above) == pytest.approx(share)

@@ -141,6 +141,10 @@ def _language_lines(ladder: list[str]) -> list[LineSpec]:
         bar = None if most is None else Bar(high=most, why="the published 67M model's")
         lines.append(LineSpec(f"ce_{name}", f"cross-entropy beyond it, {title}", "behaviour", bar, "nats per token"))
     lines += [LineSpec(f"kl_{name}", f"KL, {title}", "behaviour", None, "nats per token") for name, (title, _) in CROSS_ENTROPY.items()]
+    lines += [
+        LineSpec(f"recovered_{name}", f"training compute recovered, {title}", "behaviour", None, "share, along the model's own training")
+        for name, (title, _) in CROSS_ENTROPY.items()
+    ]
     for index, key in enumerate(ladder):
         bar = Bar(high=ADVERSARIAL_KL, why="the published 67M model has 0.83") if index == 0 and key == "pgd_20" else None
         lines.append(LineSpec(f"kl_{key}", f"KL, fresh adversary of {key.removeprefix('pgd_')} steps", "behaviour", bar, "nats per token"))

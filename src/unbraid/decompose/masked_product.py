@@ -100,9 +100,7 @@ class _MaskedProduct(torch.autograd.Function):
         grad_kept = kept.new_zeros(kept.shape) if needs_kept else None
         grad_e = grad @ U.mT.to(grad.dtype) if needs_h or needs_g or needs_r or needs_kept else None
         grad_dense = _kept_backward(grad, dense, kept, routed, grad_kept, needs_dense)
-        e, grad_h, grad_g, grad_r = _excess_backward(
-            grad_e, h, g, r, kept, routed, grad_kept, needs=(needs_U, needs_h, needs_g, needs_r)
-        )
+        e, grad_h, grad_g, grad_r = _excess_backward(grad_e, h, g, r, kept, routed, grad_kept, needs=(needs_U, needs_h, needs_g, needs_r))
         grad_U = None if e is None else (e.mT @ grad).to(U.dtype)
         return grad_h, grad_g, grad_r, grad_kept, None, grad_U, grad_dense, None
 

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from unbraid.core.seeds import Streams
 from unbraid.core.statistics import Estimate, bootstrap_mean
-from unbraid.decompose.bars import bars_for
+from unbraid.decompose.bars import CROSS_ENTROPY, bars_for
 from unbraid.decompose.compare import compare
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.evaluate import adversarial_ladder, everything_lost, reconstruction
+from unbraid.decompose.next_token import compute_recovered
 from unbraid.decompose.result import ALIVE_RATE, ALIVE_THRESHOLD, Decomposition
 from unbraid.decompose.scorecard import Line, Scorecard
 from unbraid.decompose.subject import Subject, learned, oracle, shuffled, untrained, zeroed
@@ -97,6 +98,9 @@ def measure(subject: Subject, target: Target, config: DecomposeConfig, full: boo
                 measured.values[f"kl_pgd_{steps}"].append(value)
         with torch.no_grad():
             _count(measured, subject.importance(clean), weights, firing, batches)
+    if len(target.training) > 1:
+        for name in CROSS_ENTROPY:
+            measured.values[f"recovered_{name}"] = [compute_recovered(target.training, above) for above in measured.values[f"ce_{name}"]]
     first = f"pgd_{settings.adversary_steps[0]}"
     measured.values["pgd_ratio"] = [p / max(s, 1e-12) for p, s in zip(measured.values[first], measured.values["stoch_masked"], strict=True)]
     alive = {path: rate >= ALIVE_RATE for path, rate in firing.items()}

@@ -22,7 +22,9 @@ from unbraid.targets.behaviour import BEHAVIOURS, Behaviour
 _BLOCK = 1 << 24  # so many logits at a time, outside the kernels
 
 
-def distance_between(behaviour: Behaviour, clean: Tensor, other: Tensor, weights: Float[Tensor, "*batch"] | None = None) -> Float[Tensor, ""]:
+def distance_between(
+    behaviour: Behaviour, clean: Tensor, other: Tensor, weights: Float[Tensor, "*batch"] | None = None
+) -> Float[Tensor, ""]:
     """Return what `behaviour.between` does; large logits of sequences go through `vocabulary_kl`."""
     if behaviour.distance is not BEHAVIOURS["kl"].distance or other.dim() < 3 or not is_large(other):
         return behaviour.between(clean, other, weights)

@@ -31,6 +31,7 @@ class Target:
         name: How reports call the target.
         truth: The planted mechanisms, when they are known.
         source: The settings that rebuild this target; kept in the run folder.
+        training: (tokens, cross-entropy) of stages of the model's own training, where they are known, for what a loss is worth in compute.
         keeps_weights: Whether a run folder keeps the weights beside those settings; not where the settings name a model on disk.
 
     Raises:
@@ -50,6 +51,7 @@ class Target:
         name: str | None = None,
         truth: Truth | None = None,
         source: Mapping[str, Any] | None = None,
+        training: Sequence[tuple[float, float]] = (),
         keeps_weights: bool = True,
     ) -> None:
         self.module = module.eval()
@@ -61,6 +63,7 @@ class Target:
         self.name = name or type(module).__name__
         self.truth = truth
         self.source = dict(source) if source else None
+        self.training = tuple(training)
         self.keeps_weights = keeps_weights
         check_finite(self.data.batch(0, 2, torch.Generator().manual_seed(0)))
 

@@ -65,7 +65,9 @@ class PersistentAdversarial(Loss):
         fixed = {path: g.detach() for path, g in lower.items()}
         self._start(step, fixed)
         for _ in range(self.config.ascent_steps if torch.is_grad_enabled() else 0):
-            grads = gradients(lambda values: step.distance(masks_from(fixed, as_sources(values, fixed)), fixed=True), self._named("sources"))
+            grads = gradients(
+                lambda values: step.distance(masks_from(fixed, as_sources(values, fixed)), fixed=True), self._named("sources")
+            )
             self._update(grads, step.progress)
         self._attached = {path: value.detach().requires_grad_() for path, value in self._named("sources").items()}
         return step.distance(masks_from(lower, as_sources(self._attached, fixed)))

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt
 from unbraid.core.config import Config
 from unbraid.core.errors import UserError
 from unbraid.targets.models.load import load_model, load_tokenizer
-from unbraid.targets.models.shipped import shipped_text
+from unbraid.targets.models.shipped import shipped_model, shipped_text, shipped_training
 from unbraid.targets.target import Target
 from unbraid.targets.text.windows import TextWindows
 
@@ -52,8 +52,9 @@ class LanguageModel(Config):
             data=data,
             held_out=TextWindows(text, tokenizer=tokenizer, window=self.window, split="held-out") if _has_held_out(data) else None,
             behaviour="kl",
-            name=Path(self.model).name,
+            name=Path(self.model).name if shipped_model(self.model) is None else self.model.replace("/", "-"),
             source=self.tree(),
+            training=shipped_training(self.model),
             keeps_weights=False,
         )
 

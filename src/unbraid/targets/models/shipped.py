@@ -8,6 +8,8 @@ shipped/NAME/decomposition    what `unbraid.load` gives
 
 from __future__ import annotations
 
+import json
+import math
 from importlib.resources import files
 from pathlib import Path
 
@@ -49,3 +51,13 @@ def shipped_decomposition(name: str) -> Path | None:
     """Return the folder of the decomposition of that name; None where none is shipped."""
     folder = shipped_folder() / name / "decomposition"
     return folder if name in shipped_names() and folder.is_dir() else None
+
+
+def shipped_training(reference: str) -> list[tuple[float, float]]:
+    """Return (tokens, held-out cross-entropy) of a shipped model's stages up to this one; empty for other models."""
+    folder = shipped_model(reference)
+    if folder is None:
+        return []
+    stages = json.loads((shipped_folder() / reference.partition("/")[0] / "curve.json").read_text(encoding="utf-8"))
+    last = int(folder.name.removeprefix("step-")) if folder.name != "model" else math.inf
+    return [(stage["tokens"], stage["cross_entropy"]) for stage in stages if stage["step"] <= last]
