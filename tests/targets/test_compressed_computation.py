@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from unbraid.targets.sites import weight_of
+from unbraid.targets.matrices import weight_of
 from unbraid.targets.toy import Toy, find_toy, toys
 from unbraid.targets.toy_kit.compressed_computation import links_of, module_names, reading_truth, writing_truth
 from unbraid.targets.toy_kit.mlp import MLP

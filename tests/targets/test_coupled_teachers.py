@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from unbraid.targets.sites import weight_of
+from unbraid.targets.matrices import weight_of
 from unbraid.targets.toys.coupled_teachers import CoupledTeachers
 
 

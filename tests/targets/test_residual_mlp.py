@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 import torch
 
-from unbraid.targets.sites import weight_of
+from unbraid.targets.matrices import weight_of
 from unbraid.targets.toy import find_toy
 from unbraid.targets.toy_kit.residual_mlp import ResidualMLP, ResidualMLPModule, arrivals
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from tests.models import Conv1D, Pair, mlp, tied_pair
 from unbraid.core.errors import UserError
-from unbraid.targets.sites import Site, Tie, bias_of, find_sites, match_paths, weight_of
+from unbraid.targets.matrices import bias_of, weight_of
+from unbraid.targets.sites import Site, Tie, find_sites, match_paths
 
 
 def nested() -> nn.Module:
@@ -29,7 +30,7 @@ def test_globs_choose_modules_in_the_models_order(patterns: Sequence[str], paths
 
 
 def test_no_match_names_the_closest_and_all_sites() -> None:
-    with pytest.raises(UserError, match=r"The glob 'a\.qq' matches no site\. Closest: 'a\.q'\. Sites of this model: a\.q, a\.k, b"):
+    with pytest.raises(UserError, match=r"The glob 'a\.qq' matches no site\. Closest: 'a\.q', 'a\.k'\. Sites of this model: a\.q, a\.k, b\."):
         match_paths(nested(), ["a.qq"])
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unbraid.targets.sites import weight_of
+from unbraid.targets.matrices import weight_of
 from unbraid.targets.toy import find_toy, load_target
 from unbraid.targets.toy_kit.tms import TMS
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unbraid.targets.sites import weight_of
+from unbraid.targets.matrices import weight_of
 from unbraid.targets.toy import Toy, find_toy
 from unbraid.targets.toy_kit.mlp import MLP
 from unbraid.targets.toys.universal_and import participation

@@ -77,6 +77,8 @@ def _show(table: SiteTable, whole: bool) -> None:
     share = table.matched_parameters / table.parameters
     which = "All matrices" if whole else "The matched matrices"
     typer.echo(f"{which} hold {table.matched_parameters:,} of {table.parameters:,} parameters ({share:.1%}) of {table.model}.")
+    if any(row.views for row in table.rows):
+        typer.echo('A part of a fused matrix is chosen by its name: --sites "*.{}:{}"'.format(*_example(table)))
     typer.echo(f"C: {table.rule}")
     typer.echo(f"Memory of training those with a C: {size(table.training_bytes)}. {MEMORY_RULE}")
 
@@ -101,6 +103,11 @@ def _table(table: SiteTable) -> Table:
         numbers = (f"{row.d_in:,} → {row.d_out:,}", f"{row.parameters:,}", f"{row.rank:,}", f"{row.C:,}" if row.C else "–", memory)
         drawn.add_row(path, row.kind, *numbers, _about(row))
     return drawn
+
+
+def _example(table: SiteTable) -> tuple[str, str]:
+    row = next(row for row in table.rows if row.views)
+    return row.path.rpartition(".")[2], row.views[0].name
 
 
 def _about(row: SiteRow) -> str:

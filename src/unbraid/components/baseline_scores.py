@@ -19,7 +19,7 @@ from unbraid.core.agreement import Agreement, agreement
 from unbraid.core.errors import UserError
 from unbraid.core.seeds import Streams
 from unbraid.decompose.result import Decomposition
-from unbraid.targets.sites import weight_of
+from unbraid.targets.matrices import weight_of
 from unbraid.targets.target import Target, apply
 from unbraid.targets.truth import Truth
 

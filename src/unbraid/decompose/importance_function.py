@@ -16,7 +16,7 @@ from unbraid.decompose.model import Clean, DecomposedModel
 
 @dataclass(frozen=True)
 class SiteShape:
-    """What an importance function must know of a site: the width of its input and its number of subcomponents."""
+    """What an importance function must know of a site: the width of what it sees of its input, and its number of subcomponents."""
 
     d_in: int
     C: int

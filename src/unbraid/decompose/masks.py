@@ -139,6 +139,21 @@ def route_source(source: Source, routed: Bool[Tensor, "*lead"]) -> Source:
     return Source(torch.maximum(source.component, elsewhere[..., None]), torch.maximum(source.delta, elsewhere))
 
 
+def route_subsets(importance: Importance, generator: torch.Generator) -> dict[str, Bool[Tensor, "*lead"]]:
+    """Draw subsets of the sites as `draw_subset` does, one per position where all sites see the same positions.
+
+    Elsewhere, as in a convolutional network, one is drawn for each index of the leading axes that the sites have in common: per input.
+    """
+    leads = [g.shape[:-1] for g in importance.values()]
+    common = leads[0]
+    for lead in leads[1:]:
+        agree = [a == b for a, b in zip(common, lead, strict=False)]
+        common = common[: agree.index(False) if False in agree else len(agree)]
+    drawn = draw_subset(list(importance), common, generator, next(iter(importance.values())).device)
+    rest = {path: (1,) * (len(lead) - len(common)) for path, lead in zip(importance, leads, strict=True)}
+    return {path: drawn[path].view(*common, *rest[path]).expand(lead) for path, lead in zip(importance, leads, strict=True)}
+
+
 def constant_masks(importance: Importance, value: float, delta: float | None) -> dict[str, Mask]:
     """Give every subcomponent the same mask; `delta` None leaves Δ out."""
     return {

@@ -9,21 +9,22 @@ import copy
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from unbraid.core.errors import UserError
 from unbraid.decompose.masks import Masks
-from unbraid.decompose.site import NO_MASKS, CleanSite, DecomposedSite, Factors, Pass, Remembered, TransposedFactors, activation_of
+from unbraid.decompose.pure import is_pure
+from unbraid.decompose.reading import check_precision, reading_of
+from unbraid.decompose.site import NO_MASKS, CleanSite, DecomposedSite, Factors, Pass, Remembered, TransposedFactors
+from unbraid.decompose.slots import Parts, Slot
 from unbraid.targets.data import Batch
+from unbraid.targets.matrices import bias_of, weight_of
 from unbraid.targets.models.budget import suggested_C
-from unbraid.targets.sites import IDENTITY_SUFFIX, Site, bias_of, weight_of
+from unbraid.targets.sites import Site
 from unbraid.targets.target import Target, apply
-
-# Modules that are pure functions of one tensor in evaluation mode, so that their clean output may be reused.
-_PURE = (nn.Linear, nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.Identity)
 
 
 Components = int | Mapping[str, int] | Literal["suggested"]
@@ -131,7 +132,7 @@ class DecomposedModel(nn.Module):
 
     def activations(self, clean: Clean) -> dict[str, Tensor]:
         """Return `x V` of the target's own pass, [..., C] per site."""
-        return {path: activation_of(clean.sites[path], site.factors.views()[0]) for path, site in self._wrappers.items()}
+        return {path: site.activation(clean.sites[path]) for path, site in self._wrappers.items()}
 
 
 def resolve_components(sites: tuple[Site, ...], components: Components) -> dict[str, int]:
@@ -188,20 +189,31 @@ def _factors(site: Site, C: int, known: Mapping[str, Factors | TransposedFactors
 
 
 def _insert(twin: nn.Module, site: Site, factors: Factors | TransposedFactors, shared: Pass) -> DecomposedSite:
-    """Put a decomposed site in the place of its module, or, for an identity, before it."""
-    module = twin.get_submodule(site.path.removesuffix(IDENTITY_SUFFIX))
-    path = site.path
+    """Put a decomposed site in the place of its module, or of a part of it, or, for an identity, before it."""
+    module = twin.get_submodule(site.module_path)
     if site.is_identity:
-        wrapper = DecomposedSite(path, torch.eye(site.d_in), None, factors, shared)
+        wrapper = DecomposedSite(site.path, torch.eye(site.d_in), None, factors, shared)
         _replace(twin, module, nn.Sequential(wrapper, module))
+        return wrapper
+    if site.part is None:
+        wrapper = DecomposedSite(site.path, _checked(site, module), bias_of(module), factors, shared, reading_of(module))
+        # A Linear's transposed weight gives a use besides calling it away by itself.
+        _replace(twin, module, wrapper if isinstance(module, nn.Linear) else Slot(wrapper, cast(Tensor, module.weight).shape))
+        return wrapper
+    if isinstance(module, Slot):  # another part of the same matrix came before
+        parts = cast(Parts, module.inner)
     else:
-        weight = weight_of(module)
-        if weight.dtype != torch.float32:
-            name = str(weight.dtype).removeprefix("torch.")
-            raise UserError(f"The weights of {path!r} are {name}.", "Decompose a float32 copy: module.float(), and the data alike.")
-        wrapper = DecomposedSite(path, weight, bias_of(module), factors, shared)
-        _replace(twin, module, wrapper)
+        parts = Parts(_checked(site, module), bias_of(module))
+        _replace(twin, module, Slot(parts, cast(Tensor, module.weight).shape))
+    wrapper = DecomposedSite(site.path, *parts.columns(site.part), factors, shared)
+    parts.put(site.part, wrapper)
     return wrapper
+
+
+def _checked(site: Site, module: nn.Module) -> Tensor:
+    weight = weight_of(module)
+    check_precision(site.path, weight)
+    return weight
 
 
 def _replace(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -218,5 +230,5 @@ def _leaves(root: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
         for parent in root.modules()
         if not isinstance(parent, DecomposedSite)
         for name, child in parent.named_children()
-        if type(child) in _PURE and not getattr(child, "inplace", False)
+        if is_pure(child)
     ]

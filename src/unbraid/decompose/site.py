@@ -5,7 +5,8 @@ The matrix M [d_in, d_out] is written as `M = V U + Δ`. With masks m for the C 
     y = (x V ⊙ m) U + m_Δ (x Δ) + b  =  (x V ⊙ (m - m_Δ)) U + m_Δ (x M) + b,
 
 and the second form is the one computed: it never forms Δ, sends no gradient through a d_in × d_out product, and shares `x M`
-with the target's own forward pass wherever the site's input is the same tensor as there.
+with the target's own forward pass wherever the site's input is the same tensor as there. Where the module is no linear map, `x M` is what
+its `Reading` makes of it: looked-up rows, or a convolution.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 
 from unbraid.core.errors import UserError
 from unbraid.decompose.fused import excess
-from unbraid.decompose.masked_product import both_products, masked_product
+from unbraid.decompose.masked_product import masked_product
 from unbraid.decompose.masks import Between, Mask
+from unbraid.decompose.reading import Reading
 
 NO_MASKS: Mapping[str, Mask | Between] = {}
 
@@ -47,16 +49,12 @@ class Kept:
 class CleanSite:
     """What one site saw and gave in the target's own forward pass; `x V` is added when somebody first asks for it."""
 
-    __slots__ = ("activation", "dense", "input", "output")
+    __slots__ = ("activation", "dense", "input", "output", "x")
 
-    def __init__(self, x: Tensor, dense: Tensor, output: Tensor) -> None:
-        self.input, self.dense, self.output = Kept(x), Kept(dense), Kept(output)
+    def __init__(self, given: Tensor, x: Tensor, dense: Tensor, output: Tensor) -> None:
+        self.input, self.dense, self.output = Kept(given), Kept(dense), Kept(output)
+        self.x = x  # what the site read as the importance function sees it, one row per position, [..., d_seen]
         self.activation: Tensor | None = None
-
-    @property
-    def x(self) -> Tensor:
-        """What the site read, [..., d_in]."""
-        return self.input.tensor
 
 
 @dataclass
@@ -124,6 +122,7 @@ class DecomposedSite(nn.Module):
         bias: Always on, never masked.
         factors: The matrix's subcomponents.
         shared: The pass that all sites of the model share.
+        reading: How the module uses its matrix; as a linear map by default.
     """
 
     weight: Tensor
@@ -136,18 +135,20 @@ class DecomposedSite(nn.Module):
         bias: Float[Tensor, " d_out"] | None,
         factors: Factors | TransposedFactors,
         shared: Pass,
+        reading: Reading | None = None,
     ) -> None:
         super().__init__()
         self.path = path
+        self.reading = reading or Reading()
         self.copies_input = False
         self.factors = factors
         self.shared = shared
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("bias", bias, persistent=False)
 
-    def forward(self, x: Float[Tensor, "*lead d_in"]) -> Float[Tensor, "*lead d_out"]:
+    def forward(self, x: Tensor) -> Tensor:
         """Return the matrix's output under the masks in force; without a mask for this site, the target's own output."""
-        shared = self.shared
+        shared, reading = self.shared, self.reading
         clean = shared.clean.get(self.path)
         if shared.recording or clean is None or not clean.input.is_(x):
             clean = None
@@ -155,25 +156,27 @@ class DecomposedSite(nn.Module):
         if mask is None:
             return clean.output.tensor if clean is not None and clean.output.unchanged else self._as_target(x)
         V, U = self.factors.views()
-        h = None if clean is None else activation_of(clean, V)
+        h = None if clean is None else self.activation(clean)
         if shared.fixed:
             V, U, h = V.detach(), U.detach(), None if h is None else h.detach()
-        if isinstance(mask, Between) and h is None:
-            h, dense = both_products(x, V, self.weight)
-            return masked_product(h, mask, U, dense, self.bias)
-        h = x @ V if h is None else h
+        if isinstance(mask, Between):
+            h, dense = reading.products(x, V, self.weight) if h is None else (h, self._dense(x, clean))
+            return reading.written(masked_product(h, mask, U, dense, self.bias))
+        h = reading.times(x, V) if h is None else h
         if mask.delta is None:
             y = self._biased((h * mask.component) @ U)
-            return y if mask.routed is None else torch.where(mask.routed[..., None], y, self._as_target(x))
-        dense = clean.dense.tensor if clean is not None and clean.dense.unchanged else x @ self.weight
-        if isinstance(mask, Between):
-            return masked_product(h, mask, U, dense, self.bias)
+            if mask.routed is not None:
+                y = torch.where(mask.routed[..., None], y, self._biased(self._dense(x, clean)))
+            return reading.written(y)
         kept = mask.delta[..., None]
-        return self._biased(torch.addcmul(excess(h, mask.component, kept) @ U, kept, dense))
+        return reading.written(self._biased(torch.addcmul(excess(h, mask.component, kept) @ U, kept, self._dense(x, clean))))
+
+    def _dense(self, x: Tensor, clean: CleanSite | None) -> Float[Tensor, "*lead d_out"]:
+        return clean.dense.tensor if clean is not None and clean.dense.unchanged else self.reading.times(x, self.weight)
 
     def _as_target(self, x: Tensor) -> Tensor:
-        dense = x @ self.weight
-        output = self._biased(dense)
+        dense = self.reading.times(x, self.weight)
+        output = self.reading.written(self._biased(dense))
         if self.shared.recording:
             if self.path in self.shared.clean:
                 raise UserError(
@@ -181,11 +184,23 @@ class DecomposedSite(nn.Module):
                     "Leave it out of the sites, or give each call a module of its own; modules that share a weight may be sites.",
                 )
             # A model that changes a site's input in place afterwards (`stream += mlp(stream)`) leaves nothing of it but a copy.
-            self.shared.clean[self.path] = CleanSite(x.clone() if self.copies_input else x, dense, output)
+            given = x.clone() if self.copies_input else x
+            self.shared.clean[self.path] = CleanSite(given, self.reading.seen(given, dense), dense, output)
         return output
 
     def _biased(self, y: Tensor) -> Tensor:
         return y if self.bias is None else y + self.bias
+
+    def activation(self, clean: CleanSite) -> Float[Tensor, "*lead C"]:
+        """Return `x V` of the target's own pass, computed once however many masked passes use it."""
+        if clean.activation is None:
+            clean.activation = self.reading.times(clean.input.tensor, self.factors.views()[0])
+        return clean.activation
+
+    @property
+    def width_seen(self) -> int:
+        """The width of what the importance function sees of this site."""
+        return self.reading.width_seen(self.weight)
 
     def delta(self) -> Float[Tensor, "d_in d_out"]:
         """Return Δ, what the sum of the subcomponents leaves of the matrix."""
@@ -193,17 +208,10 @@ class DecomposedSite(nn.Module):
         return self.weight - V @ U
 
 
-def activation_of(clean: CleanSite, V: Tensor) -> Float[Tensor, "*lead C"]:
-    """Return `x V` of the target's own pass, computed once however many masked passes use it."""
-    if clean.activation is None:
-        clean.activation = clean.x @ V
-    return clean.activation
-
-
 class Remembered(nn.Module):
     """A part of the model without sites, which gives its clean output again when it is given its clean input again.
 
-    Only stateless modules of torch itself are wrapped; the input must be the same tensor object, unchanged.
+    Only modules that `is_pure` knows are wrapped; the input must be the same tensor object, unchanged.
     """
 
     def __init__(self, inner: nn.Module, shared: Pass) -> None:

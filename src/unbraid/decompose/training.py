@@ -83,7 +83,7 @@ def build(target: Target, config: DecomposeConfig, seed: int | None = None) -> t
         for path, site in model.sites.items():
             if isinstance(site.factors, Factors) and _owns(model, path):
                 config.initialisation.fill(site, site.factors, streams["initialisation"])
-    shapes = {path: SiteShape(site.weight.shape[0], model.C[path]) for path, site in model.sites.items()}
+    shapes = {path: SiteShape(site.width_seen, model.C[path]) for path, site in model.sites.items()}
     return model, config.importance.build(shapes, streams["importance"])
 
 

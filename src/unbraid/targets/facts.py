@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from unbraid.targets.sites import match_paths, weight_of
+from unbraid.targets.matrices import weight_of
+from unbraid.targets.sites import match_paths
 from unbraid.targets.toy import Check, Toy
 from unbraid.targets.truth import Truth
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from unbraid.core.errors import UserError
-from unbraid.targets.sites import weight_of
+from unbraid.targets.matrices import weight_of
 from unbraid.targets.toy_kit.transformer import Decoder
 from unbraid.targets.toys.induction import COPYING, MATCHING, PREVIOUS, Induction, lost
 from unbraid.targets.truth import Truth

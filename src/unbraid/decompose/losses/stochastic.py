@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unbraid.decompose.masks import Routing, Sampling, Source, draw_subset, masks_from
+from unbraid.decompose.masks import Routing, Sampling, Source, masks_from, route_subsets
 from unbraid.decompose.model import DecomposedModel
 from unbraid.decompose.step import Loss, LossConfig, Step, losses
 
@@ -49,6 +49,4 @@ def routed_distance(step: Step, sources: dict[str, Source], routing: Routing, de
         return torch.stack([step.distance({path: mask}) for path, mask in masks.items()]).mean()
     if routing == "all":
         return step.distance(masks_from(lower, sources, delta))
-    some = next(iter(lower.values()))
-    routed = draw_subset(list(lower), some.shape[:-1], step.streams["routing"], some.device)
-    return step.distance(masks_from(lower, sources, delta, routed))
+    return step.distance(masks_from(lower, sources, delta, route_subsets(lower, step.streams["routing"])))

@@ -1,11 +1,18 @@
-"""Which outputs of a matrix are queries, which keys, which values? Several families compute them with one matrix, in different orders."""
+"""Which outputs of a matrix are queries, which keys, which values? Several families compute them with one matrix, in different orders.
+
+A part is written `PATH:NAME`, as in `transformer.h.0.attn.c_attn:q`, and chosen by globs as everything else: `*.c_attn:*`, `*.c_attn:[qk]`.
+(`PATH[q]` would be a glob for `PATHq`.)
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
+
+PART = ":"
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,15 @@ class View:
     def outputs(self) -> list[int]:
         """Return the numbers of the outputs, in order: columns of M [d_in, d_out], rows of a Linear's weight."""
         return [self.start + block * self.step + offset for block in range(self.count) for offset in range(self.length)]
+
+    @property
+    def width(self) -> int:
+        """How many outputs there are."""
+        return self.count * self.length
+
+    def of(self, matrix: Float[Tensor, "*lead d_out"]) -> Float[Tensor, "*lead width"]:
+        """Return these columns of M, or these entries of a bias; without a copy where they stand in one piece."""
+        return matrix[..., self.start : self.start + self.length] if self.count == 1 else matrix[..., self.outputs()]
 
     def __str__(self) -> str:
         stop = self.start + self.length
@@ -69,6 +85,24 @@ def heads_of(config: Any) -> Heads | None:
         return None
     width = getattr(config, "head_dim", None) or d // query
     return Heads(query, getattr(config, "num_key_value_heads", None) or query, width)
+
+
+def split_part(path: str) -> tuple[str, str | None]:
+    """Split `PATH:NAME` into the module's path and the part's name; None for a whole matrix."""
+    module, mark, name = path.partition(PART)
+    return module, name if mark else None
+
+
+def config_near(root: nn.Module, path: str) -> Any:
+    """Return the configuration of the innermost module around this path that has one, since a model may be wrapped; None without."""
+    names = path.split(".")
+    around = [root, *(root.get_submodule(".".join(names[:n])) for n in range(1, len(names)))]
+    return next((config for module in reversed(around) if hasattr(config := text_config(module), "model_type")), None)
+
+
+def parts_of(root: nn.Module, path: str, d_out: int) -> dict[str, View]:
+    """Return the parts of a model's fused matrix by name; empty where it is not fused, or in an order that is not known here."""
+    return {view.name: view for view in views(path, d_out, config_near(root, path))} if is_fused(path) else {}
 
 
 def is_fused(path: str) -> bool:

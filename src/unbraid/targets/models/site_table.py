@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from torch import Tensor, nn
 
-from unbraid.core.errors import UserError, closest
+from unbraid.core.errors import UserError
+from unbraid.targets.matrices import is_conv1d, is_linear, is_matrix, is_table, why_not
 from unbraid.targets.models.budget import C_RULE, MEMORY_RULE, suggested_C, training_bytes
-from unbraid.targets.models.fused import View, heads_note, is_fused, text_config, views
-from unbraid.targets.sites import is_conv1d, is_decomposable
+from unbraid.targets.models.fused import PART, View, config_near, heads_note, is_fused, parts_of, split_part, views
+from unbraid.targets.sites import family_of, nearest
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,15 @@ class SiteRow:
     """One matrix of a model.
 
     Attributes:
-        path: Its module's path.
-        kind: The module's class: Linear, Conv1D or Embedding.
-        d_in: Width of what it reads; for an embedding the size of the vocabulary.
+        path: Its module's path, with `:NAME` for a part of a fused matrix.
+        kind: What its module is: Linear, Conv1D, Embedding or Conv2d.
+        d_in: Width of what it reads; for an embedding the size of the vocabulary, for a convolution that of a patch.
         d_out: Width of what it writes.
         rank: The most that its rank can be, the smaller of the two.
         C: How many subcomponents to start with; None where it is not suggested to decompose it.
         decomposable: Whether `unbraid decompose` takes it.
-        shared_with: The path of the matrix that is the same parameter and comes earlier in the model.
+        shared_with: The path of the matrix that is the same parameter and comes earlier in the model, or that this is a part of, where
+            that is listed too.
         views: The parts of a fused matrix.
         note: What else there is to know.
         training_bytes: What training its factors takes; None without C.
@@ -54,7 +55,7 @@ class SiteRow:
     @property
     def family(self) -> str:
         """The glob of this matrix in every layer."""
-        return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", self.path)
+        return family_of(self.path)
 
     def tree(self) -> dict[str, Any]:
         """Return every field as JSON-ready values."""
@@ -116,21 +117,23 @@ def list_sites(
     Raises:
         UserError: A glob matches nothing that is listed.
     """
-    matrices = {path: child for path, child in module.named_modules(remove_duplicate=False) if path and _is_matrix(child)}
-    chosen = _choose(matrices, [match] if isinstance(match, str) else list(match))
+    matrices = {path: child for path, child in module.named_modules(remove_duplicate=False) if path and is_matrix(child)}
+    chosen = _choose(module, matrices, [match] if isinstance(match, str) else list(match))
     owners: dict[int, str] = {}
     shared: dict[str, str] = {other: owner for owner, other in tied}
     for path, child in matrices.items():
         owner = owners.setdefault(id(child.weight), path)
         if owner != path:
             shared[path] = owner
-    config, output = text_config(module), _output_embeddings(module)
-    rows: list[SiteRow] = []
-    for path in chosen:
-        owner = shared.get(path)
-        is_output = matrices[path] is output
-        wanted = C.get(path) if C is not None else None if is_output else _suggestion(matrices[path])
-        rows.append(_row(path, matrices[path], config, is_output, owner, owner in chosen, wanted))
+    output, rows = _output_embeddings(module), list[SiteRow]()
+    for path, view in chosen.items():
+        whole, _ = split_part(path)
+        child, owner = matrices[whole], shared.get(whole)
+        if view is not None:
+            owner = whole if whole in chosen else None if owner is None else f"{owner}{PART}{view.name}"
+        known = not (child is output or is_table(child)) and why_not(child) is None
+        wanted = C.get(path) if C is not None else suggested_C(*_widths(child, view)) if known else None
+        rows.append(_row(path, child, view, config_near(module, whole), child is output, owner, owner in chosen, wanted))
     parameters = sum(parameter.numel() for parameter in module.parameters())
     twice = sum(cast(Tensor, matrices[other].weight).numel() for _, other in tied)
     rule = C_RULE if C is None else "as the target's own recipe has it."
@@ -144,22 +147,21 @@ def block_matrices(module: nn.Module) -> list[str]:
     return [
         path
         for path, child in module.named_modules()
-        if is_decomposable(child) and child is not output and id(child.weight) not in embedded
+        if is_linear(child) and child is not output and id(child.weight) not in embedded
     ]
 
 
-def _is_matrix(module: nn.Module) -> bool:
-    return is_decomposable(module) or isinstance(module, nn.Embedding)
+def _widths(module: nn.Module, view: View | None = None) -> tuple[int, int]:
+    """Return d_in and d_out, whichever way round the module stores its matrix, or of a part of it."""
+    first, second = cast(Tensor, module.weight).flatten(1).shape
+    d_in, d_out = (first, second) if is_conv1d(module) or is_table(module) else (second, first)
+    return d_in, d_out if view is None else view.width
 
 
-def _widths(module: nn.Module) -> tuple[int, int]:
-    """Return d_in and d_out, whichever way round the module stores its matrix."""
-    first, second = cast(Tensor, module.weight).shape
-    return (first, second) if is_conv1d(module) or isinstance(module, nn.Embedding) else (second, first)
-
-
-def _suggestion(module: nn.Module) -> int | None:
-    return suggested_C(*_widths(module)) if is_decomposable(module) else None
+def _kind(module: nn.Module) -> str:
+    """Return the class that people know, whatever a library calls its own version of it."""
+    known = (nn.Linear, nn.Embedding, nn.Conv2d)
+    return next((kind.__name__ for kind in known if isinstance(module, kind)), type(module).__name__)
 
 
 def _output_embeddings(module: nn.Module) -> object:
@@ -168,40 +170,53 @@ def _output_embeddings(module: nn.Module) -> object:
     return None if get is None else get()
 
 
-def _row(path: str, module: nn.Module, config: Any, is_output: bool, owner: str | None, owner_chosen: bool, C: int | None) -> SiteRow:
-    (d_in, d_out), takes = _widths(module), is_decomposable(module)
-    parts = views(path, d_out, config)
-    if parts:
-        note = "fused"
-    elif is_fused(path):
-        note = "fused, in an order that is not known here"
-    elif not takes:
-        note = "a table that is looked up; it cannot be decomposed"
-    elif is_output:
-        note = "unembedding; published runs leave it whole"
-    else:
-        note = heads_note(path, d_out, config)
+def _row(
+    path: str, module: nn.Module, view: View | None, config: Any, is_output: bool, owner: str | None, owner_chosen: bool, C: int | None
+) -> SiteRow:
+    d_in, d_out = _widths(module, view)
+    parts = views(path, d_out, config) if view is None else ()
     return SiteRow(
         path=path,
-        kind="Conv1D" if is_conv1d(module) else "Linear" if takes else "Embedding",
+        kind=_kind(module),
         d_in=d_in,
         d_out=d_out,
         rank=min(d_in, d_out),
         C=C,
-        decomposable=takes,
+        decomposable=why_not(module) is None,
         shared_with=owner,
         views=parts,
-        note=note,
+        note=f"part {view}" if view is not None else _note(path, module, parts, d_out, config, is_output),
         training_bytes=None if C is None else training_bytes(d_in, d_out, C, shares_factors=owner_chosen),
     )
 
 
-def _choose(matrices: Mapping[str, nn.Module], patterns: Sequence[str]) -> list[str]:
-    """Return the paths that some glob matches, in the model's order."""
+def _note(path: str, module: nn.Module, parts: tuple[View, ...], d_out: int, config: Any, is_output: bool) -> str | None:
+    """Say what else there is to know of a whole matrix."""
+    reason = why_not(module)
+    if reason is not None:
+        return f"cannot be decomposed: {reason}"
+    if is_table(module):
+        return "a table that is looked up; published runs leave it whole"
+    if is_output:
+        return "unembedding; published runs leave it whole"
+    if is_fused(path):
+        return "fused" if parts else "fused, in an order that is not known here"
+    return heads_note(path, d_out, config)
+
+
+def _choose(root: nn.Module, matrices: Mapping[str, nn.Module], patterns: Sequence[str]) -> dict[str, View | None]:
+    """Return the paths that some glob matches, in the model's order, each with its part of a fused matrix or None for a whole one."""
+    chosen: set[str] = set()
+    every: dict[str, View | None] = {}
+    for path, child in matrices.items():
+        every[path] = None
+        every |= {f"{path}{PART}{name}": view for name, view in parts_of(root, path, _widths(child)[1]).items()}
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(path, pattern) for path in matrices):
-            near = closest(pattern, matrices)
-            families = dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", path) for path in matrices)
-            hint = f"Closest: {near!r}. " if near else ""
-            raise UserError(f"The glob {pattern!r} matches no matrix.", f"{hint}Matrices of this model: {', '.join(families) or 'none'}.")
-    return [path for path in matrices if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)]
+        # Only a glob with a colon asks for parts; `*` would list each fused matrix twice.
+        hits = [path for path, view in every.items() if (PART in pattern) is (view is not None) and fnmatch.fnmatchcase(path, pattern)]
+        if not hits:
+            raise UserError(
+                f"The glob {pattern!r} matches no matrix.", nearest(pattern, every if PART in pattern else matrices, "Matrices")
+            )
+        chosen.update(hits)
+    return {path: view for path, view in every.items() if path in chosen}

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unbraid.targets.sites import weight_of
+from unbraid.targets.matrices import weight_of
 from unbraid.targets.truth import SiteTruth
 
 

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
 from unbraid.targets.behaviour import kl
+from unbraid.targets.matrices import weight_of
 from unbraid.targets.panel import Panel
-from unbraid.targets.sites import weight_of
 from unbraid.targets.toy import Check, Toy, Trained, toys
 from unbraid.targets.toy_kit.circuits import Circuit, Pieces, matching_circuit, moving_circuit, steepest_fall
 from unbraid.targets.toy_kit.class_panel import class_panel
