@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import unbraid
 from tests.cli.conftest import Cli
@@ -80,6 +81,23 @@ def test_tokens_are_made_once_and_again_when_the_text_changes(model: Path, tmp_p
     with (tmp_path / "corpus.jsonl").open("a", encoding="utf-8") as file:
         file.write('\n{"text": "one thing more"}')
     assert made() == 2
+
+
+def test_parts_of_a_fused_matrix_and_a_tied_table(cli: Cli, model: Path, tmp_path: Path) -> None:
+    config = GPT2Config(n_embd=16, n_layer=2, n_head=4, n_positions=32, vocab_size=300, bos_token_id=1, eos_token_id=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt")
+    for file in model.glob("token*"):
+        shutil.copy(file, tmp_path / "gpt")
+    some = ("--set", "importance=layerwise-mlp", "--set", 'components={"*": 6, "*:q": 4}', "--out", "run")
+    told = cli("decompose", "gpt", *options("*.0.attn.c_attn:[qv]", "transformer.wte", "lm_head"), *SHORT[:-1], *some)
+    assert told.code == 0, told.err
+    result = unbraid.Decomposition.from_pretrained(tmp_path / "run")
+    assert dict(result.model.C) == {
+        "transformer.wte": 6,
+        **{f"transformer.h.0.attn.c_attn:{part}": C for part, C in (("q", 4), ("v", 6))},
+        "lm_head": 6,
+    }
+    assert "c_attn:q" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,9 @@ def test_fused_and_shared_matrices_are_marked(cli: Cli, tmp_path: Path) -> None:
     told = cli("sites", "x").out
     assert "fused: q 0:16; k 16:32; v 32:48" in told
     assert "shared with transformer.wte" in told
+    assert 'A part of a fused matrix is chosen by its name: --sites "*.c_attn:q"' in told
+    part = cli("sites", "x", "--match", "*.c_attn:q").out
+    assert "transformer.h.*.attn.c_attn:q  × 2" in part and "part q 0:16" in part
 
 
 def test_json_has_every_matrix(cli: Cli, tmp_path: Path) -> None:

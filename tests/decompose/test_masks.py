@@ -11,6 +11,7 @@ from unbraid.decompose.masks import (
     draw_subset,
     interpolate,
     masks_from,
+    route_subsets,
 )
 
 CPU = torch.device("cpu")
@@ -122,3 +123,22 @@ def test_constant_masks() -> None:
     assert masks["a"].delta.shape == (2, 3)
     assert bool((masks["a"].component == 0.5).all())
     assert constant_masks({"a": torch.rand(2, 4)}, 0.5, delta=None)["a"].delta is None
+
+
+def test_subsets_are_drawn_per_position_where_all_sites_see_the_same() -> None:
+    g = {"a": torch.rand(500, 7, 2), "b": torch.rand(500, 7, 3)}
+    routed = route_subsets(g, torch.Generator().manual_seed(0))
+    drawn = draw_subset(["a", "b"], torch.Size((500, 7)), torch.Generator().manual_seed(0), CPU)
+    assert all(torch.equal(routed[path], drawn[path]) for path in g)
+
+
+def test_subsets_are_drawn_per_input_where_sites_see_other_positions() -> None:
+    g = {"image": torch.rand(500, 4, 3, 2), "pooled": torch.rand(500, 2, 3, 2), "head": torch.rand(500, 2)}
+    routed = route_subsets(g, torch.Generator().manual_seed(0))
+    assert {path: tuple(here.shape) for path, here in routed.items()} == {path: tuple(x.shape[:-1]) for path, x in g.items()}
+    each = torch.stack([here.flatten(1)[:, 0] if here.dim() > 1 else here for here in routed.values()])
+    assert bool(each.any(0).all()) and 0 < float(each.float().mean()) < 1
+    for here in routed.values():
+        assert bool((here.flatten(1) == here.flatten(1)[:, :1]).all()) if here.dim() > 1 else True
+    table = {"words": torch.rand(5, 7, 2), "positions": torch.rand(1, 7, 2)}
+    assert {here.unique().numel() for here in route_subsets(table, torch.Generator().manual_seed(0)).values()} == {1}

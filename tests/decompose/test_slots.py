@@ -123,6 +123,15 @@ def test_an_identity_before_a_matrix_in_parts() -> None:
     torch.testing.assert_close(model.masked(clean, constant_masks(like(model, clean), 1.0, 1.0)), target(x))
 
 
+@both
+def test_the_weight_of_a_slot_is_no_number(family: str) -> None:
+    """A model that used it besides calling the module would be masked in part only, and is found out by this."""
+    model, _ = decomposed(Target(Layer(family), sites=f"{PATHS[family]}:*", data=[torch.randn(5, 6)]))
+    slot: Any = model._twin[0].get_submodule(PATHS[family])
+    assert slot.weight.shape == Layer(family).get_submodule(PATHS[family]).get_parameter("weight").shape
+    assert slot.weight.dtype == torch.float32 and bool(slot.weight.isnan().all())
+
+
 def test_the_same_part_of_a_shared_matrix_is_one_parameter() -> None:
     first, second = Layer("gpt_neox"), Layer("gpt_neox")
     second.get_submodule("query_key_value").weight = first.get_submodule("query_key_value").weight

@@ -30,7 +30,9 @@ def test_globs_choose_modules_in_the_models_order(patterns: Sequence[str], paths
 
 
 def test_no_match_names_the_closest_and_all_sites() -> None:
-    with pytest.raises(UserError, match=r"The glob 'a\.qq' matches no site\. Closest: 'a\.q', 'a\.k'\. Sites of this model: a\.q, a\.k, b\."):
+    with pytest.raises(
+        UserError, match=r"The glob 'a\.qq' matches no site\. Closest: 'a\.q', 'a\.k'\. Sites of this model: a\.q, a\.k, b\."
+    ):
         match_paths(nested(), ["a.qq"])
 
 
@@ -120,3 +122,130 @@ def test_identity_before_a_module() -> None:
     sites = find_sites(mlp(4, 6, 3), ["0"], identities=["2"])
     assert sites == (Site("0", 4, 6), Site("2.pre_identity", 6, 6))
     assert [site.is_identity for site in sites] == [False, True]
+
+
+class Config:
+    """What says which family a model is of."""
+
+    model_type, num_attention_heads, hidden_size = "gpt2", 2, 6
+
+
+class Block(nn.Module):
+    """A fused matrix, an embedding and a linear map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = Config()
+        self.embed = nn.Embedding(9, 6)
+        self.c_attn = Conv1D(18, 6)
+        self.mlp = nn.Linear(6, 6)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "paths"),
+    [
+        (["*"], ["c_attn", "mlp"]),  # every matrix that is multiplied, and whole
+        (["*attn:*"], ["c_attn:q", "c_attn:k", "c_attn:v"]),
+        (["mlp", "*:[kq]", "embed"], ["embed", "c_attn:q", "c_attn:k", "mlp"]),
+        (["e*"], ["embed"]),
+    ],
+)
+def test_parts_and_embeddings_are_chosen_when_they_are_meant(patterns: Sequence[str], paths: list[str]) -> None:
+    assert sorted(match_paths(Block(), patterns)) == sorted(paths)
+    assert [path.partition(":")[0] for path in match_paths(Block(), patterns)] == [path.partition(":")[0] for path in paths]
+
+
+def test_a_part_is_a_site_with_its_own_width() -> None:
+    site = find_sites(Block(), ["c_attn:v"])[0]
+    assert (site.path, site.module_path, site.d_in, site.d_out) == ("c_attn:v", "c_attn", 6, 6)
+    assert site.part is not None and site.part.outputs() == list(range(12, 18))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        (["c_attn", "c_attn:q"], r"'c_attn' is chosen whole, by 'c_attn', and in part, by 'c_attn:q'\. Choose one or the other"),
+        (["c_attn:*", "*:q"], r"'c_attn:q' is matched twice, by 'c_attn:\*' and by '\*:q'"),
+        (["c_attn:z"], r"'c_attn:z' matches no part\. Parts: q, k, v"),
+        (["mlp:q"], r"'mlp' is not a fused matrix\. Decompose it whole: 'mlp'"),
+        (["attn:q"], r"'attn' matches no site\. Closest: 'c_attn'"),
+    ],
+)
+def test_parts_that_do_not_fit(patterns: Sequence[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        match_paths(Block(), patterns)
+
+
+def test_a_part_of_a_family_whose_order_is_not_known_is_refused() -> None:
+    block = Block()
+    block.config = type("Other", (Config,), {"model_type": "gpt_bigcode"})()
+    with pytest.raises(UserError, match=r"'c_attn' is fused in an order that is not known for this model\. Decompose it whole"):
+        match_paths(block, ["c_attn:q"])
+    assert match_paths(block, ["c_attn"]) == ["c_attn"]
+
+
+def test_convolutions_are_matrices_on_patches() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 5, (2, 4)), nn.Conv2d(6, 6, 3, groups=6), nn.Conv3d(1, 1, 1))
+    assert find_sites(module, ["*"]) == (Site("0", 3 * 2 * 4, 5),)
+    with pytest.raises(UserError, match=r"'1' cannot be decomposed: its channels are in 6 groups, each with a matrix of its own"):
+        match_paths(module, ["1"])
+    with pytest.raises(UserError, match=r"\(Conv3d\)\. Allowed: nn\.Linear, Hugging Face Conv1D, nn\.Conv2d, nn\.Embedding"):
+        match_paths(module, ["2"])
+
+
+class Looked(nn.Embedding):
+    """An embedding that does something of its own."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input + 1)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [(nn.Embedding(4, 3, max_norm=1.0), "max_norm"), (Looked(4, 3), "Looked does more than look rows up")],
+)
+def test_embeddings_that_are_no_plain_tables_are_refused(module: nn.Module, message: str) -> None:
+    with pytest.raises(UserError, match=f"'embed' cannot be decomposed: .*{message}"):
+        match_paths(nn.ModuleDict({"embed": module}), ["embed"])
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_quantised_weights_are_refused(dtype: torch.dtype) -> None:
+    module = nn.ModuleDict({"layer": nn.Linear(3, 3, bias=False)})
+    module["layer"].weight = nn.Parameter(torch.ones(3, 3).to(dtype), requires_grad=False)
+    with pytest.raises(UserError, match=r"The weights of 'layer' are quantised \(.*\)\. Load the model in float32"):
+        find_sites(module, ["*"])
+    module["plain"] = nn.Linear(3, 3)
+    with pytest.raises(UserError, match="The weights of 'layer' are quantised"):
+        find_sites(module, ["*"])
+    assert [site.path for site in find_sites(module, ["plain"])] == ["plain"]
+
+
+def test_tied_embedding_is_found_transposed() -> None:
+    module = nn.ModuleDict({"embed": nn.Embedding(7, 7), "unembed": nn.Linear(7, 7, bias=False)})
+    module["unembed"].weight = module["embed"].weight
+    assert [site.tie for site in find_sites(module, ["embed", "unembed"])] == [None, Tie("embed", transposed=True)]
+    assert [site.tie for site in find_sites(module, ["unembed"])] == [None]
+
+
+def test_a_shared_matrix_whole_in_one_module_and_in_part_in_another_is_refused() -> None:
+    model = nn.ModuleDict({"first": Block(), "second": Block()})
+    model["second"].get_submodule("c_attn").weight = model["first"].get_submodule("c_attn").weight
+    with pytest.raises(UserError, match="'first.c_attn' and 'second.c_attn:q' overlap in one parameter"):
+        find_sites(model, ["first.c_attn", "second.c_attn:q"])
+    assert [site.tie for site in find_sites(model, ["*.c_attn:q"])] == [None, Tie("first.c_attn:q", transposed=False)]
+
+
+@pytest.mark.parametrize("path", ["embed", "c_attn:q"])
+def test_an_identity_goes_before_a_linear_map_only(path: str) -> None:
+    with pytest.raises(UserError, match=f"No identity can be inserted before '{path}'"):
+        find_sites(Block(), ["mlp"], identities=[path])
+
+
+def test_a_large_model_is_not_listed_whole() -> None:
+    layers = {f"layer{name}": nn.ModuleList([nn.Linear(2, 2) for _ in range(30)]) for name in "abcdefghijkl"}
+    with pytest.raises(UserError) as caught:
+        match_paths(nn.ModuleDict(layers), ["layera.3x"])
+    assert "Closest: 'layera.3', " in str(caught.value) and "layerb.*" in str(caught.value)
+    assert "and 4 more; list them: unbraid sites MODEL" in str(caught.value)
+    assert len(str(caught.value)) < 300

@@ -29,8 +29,8 @@ def grouped(tensors: Mapping[str, Tensor]) -> list[list[str]]:
     return list(groups.values())
 
 
-def side_by_side(tensors: Mapping[str, Float[Tensor, "*lead _"]], paths: list[str]) -> Float[Tensor, "*lead total"]:
-    """Lay the last axes of some sites' tensors side by side."""
+def side_by_side(tensors: Mapping[str, Tensor], paths: list[str]) -> Float[Tensor, "*lead total"]:
+    """Lay the last axes of some sites' tensors side by side; these have the same leading shape, others may have another."""
     return tensors[paths[0]] if len(paths) == 1 else torch.cat([tensors[path] for path in paths], dim=-1)
 
 
@@ -39,9 +39,7 @@ def split_columns(columns: Float[Tensor, "*lead total"], paths: list[str], width
     return dict(zip(paths, columns.split(widths, dim=-1), strict=True))
 
 
-def elementwise(
-    function: Callable[[Tensor], tuple[Tensor, ...]], tensors: Mapping[str, Float[Tensor, "*lead _"]]
-) -> tuple[dict[str, Tensor], ...]:
+def elementwise(function: Callable[[Tensor], tuple[Tensor, ...]], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
     """Apply an elementwise function to all sites' tensors at once; return one mapping per output, in the sites' order."""
     results: list[dict[str, Tensor]] = []
     for paths in grouped(tensors):

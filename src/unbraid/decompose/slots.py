@@ -30,7 +30,8 @@ class Slot(nn.Module):
     @property
     def weight(self) -> Tensor:
         """NaN in the shape, type and place of the module's own weight."""
-        return next(self.inner.buffers()).new_full((), math.nan).expand(self._shape)
+        like = next(buffer for buffer in self.inner.buffers() if buffer.is_floating_point())
+        return like.new_full((), math.nan).expand(self._shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output of what stands here."""

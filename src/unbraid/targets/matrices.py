@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-DECOMPOSABLE = "nn.Linear, Hugging Face Conv1D, nn.Conv2d, nn.Embedding"
+DECOMPOSABLE = "nn.Linear, Hugging Face Conv1D, nn.Conv2d, nn.Embedding, whose weights are not quantised"
+_PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def is_conv1d(module: nn.Module) -> bool:
@@ -39,8 +41,17 @@ def is_decomposable(module: nn.Module) -> bool:
     return is_matrix(module) and why_not(module) is None
 
 
+def quantised(module: nn.Module) -> str | None:
+    """Return the type that a matrix is packed into, such as int8 or an 8-bit float; None for plain numbers."""
+    dtype = cast(Tensor, module.weight).dtype if is_matrix(module) else torch.float32
+    return None if dtype in _PLAIN else str(dtype).removeprefix("torch.")
+
+
 def why_not(module: nn.Module) -> str | None:
     """Say why a module with a matrix cannot be decomposed; None where it can, and for modules of other kinds."""
+    packed = quantised(module)
+    if packed is not None:
+        return f"its weights are quantised ({packed})"
     if isinstance(module, nn.Conv2d) and module.groups != 1:
         return f"its channels are in {module.groups} groups, each with a matrix of its own"
     if isinstance(module, nn.Embedding):

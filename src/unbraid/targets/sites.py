@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.core.errors import UserError
-from unbraid.targets.matrices import DECOMPOSABLE, is_decomposable, is_linear, is_table, weight_of, why_not
+from unbraid.targets.matrices import DECOMPOSABLE, is_decomposable, is_linear, is_table, quantised, weight_of, why_not
 from unbraid.targets.models.fused import PART, View, is_fused, parts_of, split_part
 
 
@@ -87,6 +87,10 @@ def _hits(pattern: str, root: nn.Module, modules: dict[str, nn.Module]) -> list[
     """Return what one glob chooses."""
     glob, part = split_part(pattern)
     matched = [path for path in modules if fnmatch.fnmatchcase(path, glob)]
+    for path in matched:
+        packed = quantised(modules[path])
+        if packed is not None:  # not passed over in silence, as what a wide glob matches besides matrices is
+            raise UserError(f"The weights of {path!r} are quantised ({packed}).", "Load the model in float32, without quantisation.")
     takes = [path for path in matched if is_decomposable(modules[path])]
     if not takes:
         raise _no_match(glob, matched, modules)
@@ -179,9 +183,6 @@ def _site(path: str, root: nn.Module, modules: dict[str, nn.Module]) -> Site:
 def _checked(site: Site, modules: dict[str, nn.Module]) -> Tensor:
     """Return a site's matrix, once its numbers can be trusted."""
     weight = weight_of(modules[site.module_path])
-    if weight.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        kind = str(weight.dtype).removeprefix("torch.")
-        raise UserError(f"The weights of {site.path!r} are quantised ({kind}).", "Load the model in float32, without quantisation.")
     if not bool(torch.isfinite(weight).all()):
         raise UserError(f"The weights of {site.path!r} hold NaN or infinity.", "Load the model again, or leave this site out.")
     return weight if site.part is None else site.part.of(weight)

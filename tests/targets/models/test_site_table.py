@@ -176,6 +176,30 @@ def test_the_budget_is_what_training_keeps() -> None:
     assert sum(t.numel() * t.element_size() for t in kept if t is not None) + delta.numel() * 4 == training_bytes(6, 10, 7)
 
 
+def test_parts_are_listed_where_they_are_asked_for() -> None:
+    model = tiny_model("gpt2")
+    rows = list_sites(model, "*.0.attn.c_attn:[qv]").rows
+    found = [(row.path, row.d_in, row.d_out, row.C, row.note) for row in rows]
+    path = "transformer.h.0.attn.c_attn"
+    assert found == [(f"{path}:q", 16, 16, 16, "part q 0:16"), (f"{path}:v", 16, 16, 16, "part v 32:48")]
+    assert [row.family for row in rows] == ["transformer.h.*.attn.c_attn:q", "transformer.h.*.attn.c_attn:v"]
+    both = list_sites(model, ["*.0.attn.c_attn", "*.0.attn.c_attn:*"])
+    assert both.matched_parameters == 16 * 48
+    assert [row.shared_with for row in both.rows] == [None, path, path, path]
+    with pytest.raises(UserError, match=r"matches no matrix\. Closest: 'transformer\.h\.0\.attn\.c_attn:v'"):
+        list_sites(model, "transformer.h.0.attn.c_attn:z")
+    with pytest.raises(UserError, match="matches no matrix"):
+        list_sites(tiny_model("falcon"), "*.query_key_value:q")
+
+
+def test_convolutions_are_listed_by_their_patches() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 5, (2, 4)), nn.Conv2d(6, 6, 3, groups=6))
+    first, second = list_sites(model).rows
+    assert (first.kind, first.d_in, first.d_out, first.C, first.decomposable, first.note) == ("Conv2d", 24, 5, 24, True, None)
+    assert (second.kind, second.C, second.decomposable) == ("Conv2d", None, False)
+    assert second.note is not None and "6 groups" in second.note
+
+
 def test_shared_matrices_are_marked_and_counted_once() -> None:
     model = nn.ModuleDict({"a": nn.Linear(3, 3, bias=False), "b": nn.Linear(3, 3, bias=False)})
     model["b"].weight = model["a"].weight

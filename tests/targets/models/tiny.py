@@ -19,18 +19,21 @@ from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
+    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
     MptConfig,
     Phi3Config,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    StableLmConfig,
 )
 
 from unbraid.targets.models.catalogue import MODELS, KnownModel
@@ -66,6 +69,7 @@ _GEMMA = {**_SIZES, "head_dim": 8, "sliding_window": 4}
 CONFIGS: dict[str, Callable[[], Any]] = {
     "gpt2": lambda: GPT2Config(**_GPT),
     "llama": lambda: LlamaConfig(**_SIZES),
+    "mistral": lambda: MistralConfig(**_SIZES, sliding_window=4),
     "gpt_neox": lambda: GPTNeoXConfig(**_NEOX, use_parallel_residual=True),
     "qwen2": lambda: Qwen2Config(**_SIZES),
     "qwen3": lambda: Qwen3Config(**_SIZES, head_dim=8, tie_word_embeddings=True),
@@ -74,6 +78,9 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "phi3": lambda: Phi3Config(**_SIZES),
     "bloom": lambda: BloomConfig(hidden_size=D, n_layer=LAYERS, n_head=4, vocab_size=VOCABULARY, initializer_range=0.3),
     "mpt": lambda: MptConfig(d_model=D, n_layers=LAYERS, n_heads=4, vocab_size=VOCABULARY, initializer_range=0.3, max_seq_len=32),
+    # Families of which unbraid knows nothing: one like others, one with a fused matrix in an order of its own.
+    "stablelm": lambda: StableLmConfig(**_SIZES),
+    "falcon": lambda: FalconConfig(**_NEOX, parallel_attn=True, multi_query=True, alibi=False),
 }
 
 
