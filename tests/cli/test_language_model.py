@@ -98,6 +98,8 @@ def test_parts_of_a_fused_matrix_and_a_tied_table(cli: Cli, model: Path, tmp_pat
         "lm_head": 6,
     }
     assert "c_attn:q" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    told = cli("generate", "run", "--prompt", "the theory", "--tokens", 2, "--masks", "target,rounded,adversarial")
+    assert told.code == 0, told.err
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unbraid.core.errors import UserError
 from unbraid.decompose.masks import Masks
 from unbraid.decompose.pure import is_pure
-from unbraid.decompose.reading import check_precision, reading_of
+from unbraid.decompose.reading import reading_of
 from unbraid.decompose.site import NO_MASKS, CleanSite, DecomposedSite, Factors, Pass, Remembered, TransposedFactors
 from unbraid.decompose.slots import Parts, Slot
 from unbraid.targets.data import Batch
@@ -25,7 +25,6 @@ from unbraid.targets.matrices import bias_of, weight_of
 from unbraid.targets.models.budget import suggested_C
 from unbraid.targets.sites import Site
 from unbraid.targets.target import Target, apply
-
 
 Components = int | Mapping[str, int] | Literal["suggested"]
 
@@ -211,8 +210,11 @@ def _insert(twin: nn.Module, site: Site, factors: Factors | TransposedFactors, s
 
 
 def _checked(site: Site, module: nn.Module) -> Tensor:
+    """Return the whole matrix of a site's module, which has to be float32."""
     weight = weight_of(module)
-    check_precision(site.path, weight)
+    if weight.dtype != torch.float32:
+        name = str(weight.dtype).removeprefix("torch.")
+        raise UserError(f"The weights of {site.path!r} are {name}.", "Decompose a float32 copy: module.float(), and the data alike.")
     return weight
 
 

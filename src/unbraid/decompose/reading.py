@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unbraid.core.errors import UserError
 from unbraid.decompose.masked_product import both_products
 from unbraid.targets.matrices import scale_of
 
@@ -129,10 +127,3 @@ def reading_of(module: nn.Module) -> Reading:
     if isinstance(module, nn.Conv2d):
         return Patches(module)
     return Lookup(scale_of(module)) if isinstance(module, nn.Embedding) else Reading()
-
-
-def check_precision(path: str, weight: Tensor) -> None:
-    """Raise a UserError for weights that are not float32."""
-    if weight.dtype != torch.float32:
-        name = str(weight.dtype).removeprefix("torch.")
-        raise UserError(f"The weights of {path!r} are {name}.", "Decompose a float32 copy: module.float(), and the data alike.")

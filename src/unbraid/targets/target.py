@@ -22,7 +22,7 @@ class Target:
 
     Args:
         module: Any `nn.Module`; it is put in evaluation mode and otherwise never changed.
-        sites: Glob or globs over module paths that choose the weight matrices to study.
+        sites: Glob or globs over module paths that choose the weight matrices to study; `PATH:NAME` is a part of a fused one, as `*.c_attn:q`.
         data: A list of batches (tensors, tuples or keyword mappings), a function `(size, generator) -> batch`, or a source.
         held_out: Inputs that training never sees, on which results are measured; by default other draws of the same data.
         behaviour: "mse", "kl", or a `Behaviour` of your own.

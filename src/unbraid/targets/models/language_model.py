@@ -25,7 +25,7 @@ class LanguageModel(Config):
     model: str
     """A folder, the name of a model that was pulled or that comes with the package, or a hub id in the local cache."""
     sites: tuple[str, ...] = Field(min_length=1)
-    """Globs of the weight matrices to decompose; `unbraid sites MODEL` lists them."""
+    """Globs of the weight matrices to decompose, or of parts of fused ones (`*.c_attn:q`); `unbraid sites MODEL` lists them."""
     text: str
     """A folder of tokens, as `unbraid text build` makes one, or the name of a model that comes with the package, for its own text."""
     window: PositiveInt | None = None
