@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.plain import minimality, lower_sigmoid, upper_sigmoid
+from benchmarks.plain import lower_sigmoid, minimality, upper_sigmoid
 from unbraid.core.schedules import cosine
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.losses.minimality import MinimalityConfig

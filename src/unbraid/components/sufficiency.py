@@ -11,7 +11,7 @@ from torch import Tensor
 from unbraid.components.cross_talk import Group, ablation, nothing_left
 from unbraid.components.probes import Probes
 from unbraid.decompose.adversary import as_sources, projected_ascent, random_sources
-from unbraid.decompose.masks import Mask, Source, draw_sources, masks_from
+from unbraid.decompose.masks import Mask, Masks, Source, draw_sources, masks_from
 from unbraid.decompose.model import Clean, DecomposedModel
 from unbraid.targets.behaviour import Behaviour
 
@@ -78,7 +78,7 @@ def _worth(
 ) -> GroupWorth:
     clean = model.clean(inputs)
 
-    def distance(masks: Mapping[str, Mask]) -> Tensor:
+    def distance(masks: Masks) -> Tensor:
         return behaviour.between(clean.output, model.masked(clean, masks))
 
     with torch.no_grad():

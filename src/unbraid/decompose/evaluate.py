@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unbraid.decompose.adversary import as_sources, gradients, random_sources, sign_step
-from unbraid.decompose.masks import Importance, Mask, constant_masks, draw_sources, masks_from
+from unbraid.decompose.masks import Importance, Mask, Masks, constant_masks, draw_sources, masks_from
 from unbraid.decompose.model import Clean
 from unbraid.decompose.next_token import cross_entropy, tokens_in
 from unbraid.decompose.subject import Subject
@@ -39,7 +39,7 @@ def reconstruction(
     """
     importance = subject.importance(clean)
     nothing = {path: torch.zeros_like(g) for path, g in importance.items()}
-    masks: dict[str, Mapping[str, Mask]] = {
+    masks: dict[str, Masks] = {
         "unmasked": constant_masks(importance, 1.0, delta=None),
         "stoch_masked": masks_from(importance, draw_sources(importance, generator)),
         "ci_masked": {path: Mask(g) for path, g in importance.items()},

@@ -13,7 +13,7 @@ from unbraid.core.errors import UserError, unknown
 from unbraid.core.seeds import Streams
 from unbraid.decompose.adversary import as_sources, gradients, random_sources, sign_step
 from unbraid.decompose.evaluate import rounded
-from unbraid.decompose.masks import Importance, Mask, Source, constant_masks, draw_sources, masks_from
+from unbraid.decompose.masks import Importance, Mask, Masks, Source, constant_masks, draw_sources, masks_from
 from unbraid.decompose.model import Clean
 from unbraid.decompose.result import Decomposition
 from unbraid.decompose.subject import learned
@@ -22,7 +22,7 @@ from unbraid.targets.behaviour import kl
 MASKS = ("target", "unmasked", "stochastic", "importance", "rounded", "adversarial", "random", "zero")
 DEFAULT_MASKS = ("target", "unmasked", "stochastic", "rounded", "adversarial")
 
-MasksOf = Callable[[Importance], Mapping[str, Mask]]
+MasksOf = Callable[[Importance], Masks]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _masks_of(name: str, decomposition: Decomposition, prompt: Tensor, generator
         values = _worst_sources(decomposition, prompt, generator, steps, step_size)
         return lambda g: masks_from(g, as_sources(values, g))
 
-    def ignoring(g: Importance) -> Mapping[str, Mask]:
+    def ignoring(g: Importance) -> Masks:
         nothing = {path: torch.zeros_like(values) for path, values in g.items()}
         return masks_from(nothing, draw_sources(g, generator))
 

@@ -155,10 +155,8 @@ class DecomposedSite(nn.Module):
         mask = shared.masks.get(self.path)
         if mask is None:
             return clean.output.tensor if clean is not None and clean.output.unchanged else self._as_target(x)
-        V, U = self.factors.views()
-        h = None if clean is None else self.activation(clean)
-        if shared.fixed:
-            V, U, h = V.detach(), U.detach(), None if h is None else h.detach()
+        V, U = (factor.detach() if shared.fixed else factor for factor in self.factors.views())
+        h = None if clean is None else self._activation(clean)
         if isinstance(mask, Between):
             h, dense = reading.products(x, V, self.weight) if h is None else (h, self._dense(x, clean))
             return reading.written(masked_product(h, mask, U, dense, self.bias))
@@ -173,6 +171,10 @@ class DecomposedSite(nn.Module):
 
     def _dense(self, x: Tensor, clean: CleanSite | None) -> Float[Tensor, "*lead d_out"]:
         return clean.dense.tensor if clean is not None and clean.dense.unchanged else self.reading.times(x, self.weight)
+
+    def _activation(self, clean: CleanSite) -> Tensor:
+        known = self.activation(clean)
+        return known.detach() if self.shared.fixed else known
 
     def _as_target(self, x: Tensor) -> Tensor:
         dense = self.reading.times(x, self.weight)
