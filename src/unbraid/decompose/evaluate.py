@@ -6,7 +6,7 @@ everything is ablated (all masks and Δ at 0, biases on). 0 is the target, 1 is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
