@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, SerializeAsAny
+from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 
 from unbraid.core.config import Config
 from unbraid.decompose.importance_function import ImportanceConfig, importance_functions
@@ -103,6 +103,14 @@ class DecomposeConfig(Config):
     """Optimiser steps; every schedule spans them, so fewer steps compress the schedules."""
     batch_size: PositiveInt = 1024
     """Inputs per step."""
+    accumulate: PositiveInt = 1
+    """Parts into which a step's batch is divided to save memory; must divide batch_size. Means over inputs come out as undivided, up to rounding
+    and to which random numbers are drawn. A frequency term does not, since it sees one part at a time, and an adversary whose choice
+    several inputs share moves once per part."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 runs masked passes and the importance function under autocast; the clean pass, Δ, minimality, masks and sources stay in fp32."""
+    recompute: bool = False
+    """Keep no activations of masked passes but run each again in the backward pass: a third more time, for the memory of one pass."""
     components: PositiveInt | Mapping[str, int] | Literal["suggested"] = 20
     """C, the number of subcomponents per site: one number, globs over sites, or "suggested", the wider side of each matrix. Best well above the
     number of mechanisms."""
@@ -136,3 +144,9 @@ class DecomposeConfig(Config):
     """How often metrics are written."""
     save_every_steps: PositiveInt = 1000
     """How often the state is saved, for --resume."""
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> DecomposeConfig:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}")
+        return self

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unbraid.core.errors import UserError
 from unbraid.decompose.config import DecomposeConfig
+from unbraid.decompose.finite import check_step
 from unbraid.decompose.prune import prune
 from unbraid.decompose.step import Step, importances_of
 from unbraid.decompose.training import Training, clip_gradients, each_loss, sample, set_learning_rates, warm_up
@@ -35,7 +35,7 @@ def train(training: Training, target: Target, config: DecomposeConfig, watch: Wa
     """Train from where `training` stands to step `until`, or to the last; return False when `watch` stopped it before.
 
     Raises:
-        UserError: A loss is no longer finite.
+        UserError: The model's output, the importances or a loss are no longer finite.
     """
     if training.step == 0:
         warm_up(training, config.warmup)
@@ -44,17 +44,19 @@ def train(training: Training, target: Target, config: DecomposeConfig, watch: Wa
         progress = step / config.steps
         if config.prune is not None and step == round(config.prune.at * config.steps):
             prune(training, config.prune)
-        batch, weights, size = sample(training, target, config)
-        clean = training.model.clean(batch)
-        importances = importances_of(training.model, training.function, clean)
-        now = Step(training.model, clean, importances, target.behaviour, progress, training.streams, weights, size)
-        values = {name: loss(now) for name, loss in each_loss(training)}
-        total = torch.stack([config.losses[name].weight(progress) * value for name, value in values.items()]).sum()
-
         training.optimizer.zero_grad()
-        total.backward()
-        for _, loss in each_loss(training):
-            loss.after_backward(now)
+        for part in range(config.accumulate):
+            batch, weights, size = sample(training, target, config, part)
+            clean = training.model.clean(batch)
+            importances = importances_of(training.model, training.function, clean, config.precision)
+            now = Step(training.model, clean, importances, target.behaviour, progress, training.streams, weights, size)
+            now.part, now.parts, now.precision, now.recompute = part, config.accumulate, config.precision, config.recompute
+            values = {name: loss(now) for name, loss in each_loss(training)}
+            total = torch.stack([config.losses[name].weight(progress) * value for name, value in values.items()]).sum()
+            check_step(now, total, values)
+            (total if config.accumulate == 1 else total / config.accumulate).backward()
+            for _, loss in each_loss(training):
+                loss.after_backward(now)
         clip_gradients(training, config)
         set_learning_rates(training, config, progress)
         training.optimizer.step()
@@ -72,14 +74,8 @@ def train(training: Training, target: Target, config: DecomposeConfig, watch: Wa
 
 @torch.no_grad()
 def _metrics(step: Step, total: Tensor, values: dict[str, Tensor]) -> dict[str, float]:
-    """Read a step's losses and L0 off the device, and stop a run that has left the numbers."""
+    """Read a step's losses and L0 off the device."""
     result = {"train/loss": float(total)} | {f"train/{name}": float(value) for name, value in values.items()}
-    bad = [name for name, value in result.items() if not torch.isfinite(torch.tensor(value))]
-    if bad:
-        raise UserError(
-            f"The loss {bad[0]!r} is no longer finite.",
-            "Lower the learning rate, or set optimizer.factors.clip=1.0; the last saved state is whole.",
-        )
     for path, g in step.importances.lower.items():
         count = (g > 0.1).float().sum(-1)
         result[f"train/l0/{path}"] = float(count.mean() if step.weights is None else (count * step.weights).sum())

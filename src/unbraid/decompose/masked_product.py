@@ -68,9 +68,9 @@ class _BothProducts(torch.autograd.Function):
         (x, V, weight), (grad_h, grad_dense) = ctx.saved_tensors, grads
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = grad_dense @ weight.mT.to(x.dtype)
-            grad_x.addmm_(grad_h, V.mT.to(x.dtype))
-        return grad_x, (x.mT @ grad_h).to(V.dtype) if ctx.needs_input_grad[1] else None, None
+            grad_x = grad_dense @ weight.mT.to(grad_dense.dtype)
+            grad_x.addmm_(grad_h, V.mT.to(grad_h.dtype))
+        return grad_x, (x.mT.to(grad_h.dtype) @ grad_h) if ctx.needs_input_grad[1] else None, None
 
 
 class _MaskedProduct(torch.autograd.Function):
@@ -101,7 +101,7 @@ class _MaskedProduct(torch.autograd.Function):
         grad_e = grad @ U.mT.to(grad.dtype) if needs_h or needs_g or needs_r or needs_kept else None
         grad_dense = _kept_backward(grad, dense, kept, routed, grad_kept, needs_dense)
         e, grad_h, grad_g, grad_r = _excess_backward(grad_e, h, g, r, kept, routed, grad_kept, needs=(needs_U, needs_h, needs_g, needs_r))
-        grad_U = None if e is None else (e.mT @ grad).to(U.dtype)
+        grad_U = None if e is None else e.mT.to(grad.dtype) @ grad
         return grad_h, grad_g, grad_r, grad_kept, None, grad_U, grad_dense, None
 
 
@@ -142,7 +142,7 @@ def _excess(h: Tensor, g: Tensor, r: Tensor, kept: Tensor, routed: Tensor | None
     """Return `h ⊙ (m - m_Δ)`, zero where it is not routed."""
     c = _c(h, g, r, kept, routed)
     if c is None:
-        e = h * (r + g * (1 - r) - kept[:, None])
+        e = h.float() * (r + g * (1 - r) - kept[:, None])
         return (e if routed is None else torch.where(routed[:, None], e, 0.0)).to(h.dtype)
     out = torch.empty_like(h, memory_format=torch.contiguous_format)
     c.masked_excess(*_strided(h, g, r, kept, routed), _p(out), *_size(h))
@@ -194,11 +194,12 @@ def _excess_backward(
         rest = r + g * (1 - r) - kept[:, None]
         if routed is not None:
             rest, grad_e = torch.where(routed[:, None], rest, 0.0), torch.where(routed[:, None], grad_e, 0.0)
+        grad_e, h = grad_e.float(), h.float()
         through = grad_e * h
         if grad_kept is not None:
             grad_kept -= through.float().sum(1)
         found = (h * rest, grad_e * rest, through * (1 - r), through * (1 - g))
-        return tuple(value.to(like.dtype) if need else None for value, like, need in zip(found, (h, h, g, r), needs, strict=True))
+        return tuple(value if need else None for value, need in zip(found, needs, strict=True))
     out = [torch.empty(h.shape) if need else None for need in needs]
     c.masked_excess_backward(*_strided(grad_e, h, g, r, kept, routed), *map(_p, out), _p(grad_kept), *_size(h))
     return tuple(out)

@@ -109,16 +109,16 @@ class DecomposedModel(nn.Module):
             return self.clean(batch)
         return Clean(batch, output, sites)
 
-    def masked(self, clean: Clean, masks: Masks, fixed: bool = False) -> Tensor:
+    def masked(self, clean: Clean, masks: Masks, fixed: bool = False, shares: bool = True) -> Tensor:
         """Return the model's output on the same batch under masks; a site without a mask is as in the target.
 
-        With `fixed` the gradient knows the masks alone, and V and U cost it nothing.
+        With `fixed` the gradient knows the masks alone, and V and U cost it nothing. A pass that does not share computes `x V` of its own.
         """
-        self._shared.masks, self._shared.clean, self._shared.fixed = masks, clean.sites, fixed
+        self._shared.masks, self._shared.clean, self._shared.fixed, self._shared.shares = masks, clean.sites, fixed, shares
         try:
             return self._run(clean.batch)
         finally:
-            self._shared.masks, self._shared.fixed = NO_MASKS, False
+            self._shared.masks, self._shared.fixed, self._shared.shares = NO_MASKS, False, True
 
     def _run(self, batch: Batch) -> Tensor:
         """Run the twin without torch's fused attention layers, which would read the weights and pass the sites by."""

@@ -59,13 +59,14 @@ class CleanSite:
 
 @dataclass
 class Pass:
-    """What the sites of one model share during a forward pass: the masks in force, the clean pass they may reuse, and whether V and U
-    are fixed, so that no gradient of theirs is computed."""
+    """What the sites of one model share during a forward pass: the masks in force, the clean pass they may reuse, whether V and U
+    are fixed, so that no gradient of theirs is computed, and whether passes share `x V`."""
 
     masks: Mapping[str, Mask | Between] = field(default_factory=lambda: NO_MASKS)
     clean: dict[str, CleanSite] = field(default_factory=dict[str, CleanSite])
     recording: bool = False
     fixed: bool = False
+    shares: bool = True
 
 
 class Factors(nn.Module):
@@ -173,7 +174,7 @@ class DecomposedSite(nn.Module):
         return clean.dense.tensor if clean is not None and clean.dense.unchanged else self.reading.times(x, self.weight)
 
     def _activation(self, clean: CleanSite) -> Tensor:
-        known = self.activation(clean)
+        known = self.activation(clean) if self.shared.shares else self.reading.times(clean.input.tensor, self.factors.views()[0])
         return known.detach() if self.shared.fixed else known
 
     def _as_target(self, x: Tensor) -> Tensor:

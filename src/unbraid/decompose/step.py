@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, cast
 
 import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from unbraid.core.config import Config
 from unbraid.core.registry import Registry
@@ -19,6 +21,14 @@ from unbraid.decompose.masks import Masks, Sampling, Source, draw_sources
 from unbraid.decompose.model import Clean, DecomposedModel
 from unbraid.decompose.vocabulary import distance_between
 from unbraid.targets.behaviour import Behaviour
+
+
+Precision = Literal["fp32", "bf16"]
+
+
+def in_precision(precision: Precision, like: Tensor) -> torch.autocast:
+    """Return the context in which matrix products run in this precision, on the device of `like`."""
+    return torch.autocast(like.device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 @dataclass(frozen=True)
@@ -34,9 +44,12 @@ class Importances:
     upper: dict[str, Tensor]
 
 
-def importances_of(model: DecomposedModel, function: ImportanceFunction, clean: Clean) -> Importances:
-    """Evaluate the importance function on a clean pass."""
-    logits = function.logits_on(model, clean)
+def importances_of(model: DecomposedModel, function: ImportanceFunction, clean: Clean, precision: Precision = "fp32") -> Importances:
+    """Evaluate the importance function on a clean pass; importances are fp32 in either precision."""
+    with in_precision(precision, clean.output):
+        logits = function.logits_on(model, clean)
+    if precision == "bf16":
+        logits = {path: z.float() for path, z in logits.items()}
     if model.pruned:
         # A pruned subcomponent's logit is -1: never important, and without a gradient.
         kept = {path: site.factors.kept for path, site in model.sites.items()}
@@ -57,6 +70,10 @@ class Step:
         streams: The run's random streams.
         weights: The share of the batch that each position stands for; None for equal shares.
         size: How many inputs the batch stands for; None for as many as it has.
+        part: Which part of the step's batch this is, from 0.
+        parts: Into how many parts it is divided.
+        precision: In which masked passes run.
+        recompute: Whether masked passes keep no activations.
     """
 
     model: DecomposedModel
@@ -67,6 +84,10 @@ class Step:
     streams: Streams
     weights: Tensor | None = None
     size: int | None = None
+    part: int = 0
+    parts: int = 1
+    precision: Precision = "fp32"
+    recompute: bool = False
     _drawn: dict[str, dict[str, Source]] = field(default_factory=dict[str, dict[str, Source]])
 
     def sources(self, sampling: Sampling) -> dict[str, Source]:
@@ -83,7 +104,20 @@ class Step:
 
     def distance(self, masks: Masks, fixed: bool = False) -> Tensor:
         """Return how far the masked output is from the target's own; with `fixed`, for a gradient with respect to the masks alone."""
-        return distance_between(self.behaviour, self.clean.output, self.model.masked(self.clean, masks, fixed), self.weights)
+        output = self._masked(masks, fixed)
+        return distance_between(
+            self.behaviour, self.clean.output, output.float() if output.dtype != torch.float32 else output, self.weights
+        )
+
+    def _masked(self, masks: Masks, fixed: bool) -> Tensor:
+        def run() -> Tensor:
+            with in_precision(self.precision, self.clean.output):
+                return self.model.masked(self.clean, masks, fixed, shares=not self.recompute)
+
+        if not self.recompute:
+            return run()
+        # The masks hold every draw, so that the second run is the first one again.
+        return cast(Tensor, checkpoint(run, use_reentrant=False, preserve_rng_state=False))
 
 
 class Loss(torch.nn.Module):

@@ -12,6 +12,7 @@ from unbraid.core.errors import UserError
 from unbraid.core.schedules import cosine
 from unbraid.core.seeds import Streams, stream_seed
 from unbraid.decompose.config import DecomposeConfig, GroupConfig, WarmupConfig
+from unbraid.decompose.finite import finite
 from unbraid.decompose.importance_function import ImportanceFunction, SiteShape
 from unbraid.decompose.losses.faithfulness import model_faithfulness
 from unbraid.decompose.model import DecomposedModel
@@ -67,6 +68,11 @@ def _check_twin(target: Target, model: DecomposedModel) -> None:
     device = next(target.module.parameters()).device
     batch = move(target.data.batch(0, 2, torch.Generator().manual_seed(0)), device)
     own, other = target(batch), model.clean(batch).output
+    if not finite(own):
+        raise UserError(
+            f"The output of {target.name!r} on its own data holds NaN or infinity, before anything is masked.",
+            "Run the model alone on this data; weights in half precision and damaged files are the usual causes.",
+        )
     if own.shape != other.shape or not torch.allclose(own, other, rtol=1e-3, atol=1e-4 * float(own.abs().max()), equal_nan=True):
         raise UserError(
             f"{target.name!r} does not give its own output any more when its sites are replaced.",
@@ -100,9 +106,13 @@ def _optimizer(model: DecomposedModel, function: ImportanceFunction, config: Dec
     return torch.optim.AdamW(groups, eps=config.optimizer.epsilon, fused=True)
 
 
-def sample(training: Training, target: Target, config: DecomposeConfig) -> tuple[Batch, Tensor | None, int | None]:
-    """Draw the next batch; where equal inputs stand once, also their weights and how many inputs they stand for."""
-    return draw(target.data, training.step, config.batch_size, training.streams["data"], needs_every_input(training))
+def sample(training: Training, target: Target, config: DecomposeConfig, part: int = 0) -> tuple[Batch, Tensor | None, int | None]:
+    """Draw a part of the next batch; where equal inputs stand once, also their weights and how many inputs they stand for.
+
+    With `accumulate: n` the parts are batches of their own, n to a step, so that a stream of windows gives what the undivided batch would hold.
+    """
+    place, size = training.step * config.accumulate + part, config.batch_size // config.accumulate
+    return draw(target.data, place, size, training.streams["data"], needs_every_input(training))
 
 
 def needs_every_input(training: Training) -> bool:

@@ -58,6 +58,7 @@ class PersistentAdversarial(Loss):
                 self.register_buffer(f"{name}_{index}", None)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self._attached: dict[str, Tensor] = {}
+        self._before = self._moves = 0  # updates before this step, and in this part of it
 
     def forward(self, step: Step) -> Tensor:
         """Return the distance after the early updates; the last update waits for `after_backward`."""
@@ -66,10 +67,10 @@ class PersistentAdversarial(Loss):
         self._start(step, fixed)
         for _ in range(self.config.ascent_steps if torch.is_grad_enabled() else 0):
             grads = gradients(
-                lambda values: step.distance(masks_from(fixed, as_sources(values, fixed)), fixed=True), self._named("sources")
+                lambda values: step.distance(masks_from(fixed, as_sources(values, fixed)), fixed=True), self._mine("sources", step)
             )
-            self._update(grads, step.progress)
-        self._attached = {path: value.detach().requires_grad_() for path, value in self._named("sources").items()}
+            self._update({path: grad / step.parts for path, grad in grads.items()} if self._divided(step) else grads, step)
+        self._attached = {path: value.detach().requires_grad_() for path, value in self._mine("sources", step).items()}
         return step.distance(masks_from(lower, as_sources(self._attached, fixed)))
 
     def after_backward(self, step: Step) -> None:
@@ -77,33 +78,48 @@ class PersistentAdversarial(Loss):
         grads = {path: value.grad for path, value in self._attached.items() if value.grad is not None}
         weight = self.config.weight(step.progress)
         if len(grads) == len(self.paths) and weight:
-            self._update({path: grad / weight for path, grad in grads.items()}, step.progress)
+            weight = weight if self._divided(step) else weight / step.parts
+            self._update({path: grad / weight for path, grad in grads.items()}, step)
         self._attached = {}
 
     def _named(self, name: str) -> dict[str, Tensor]:
         return {path: getattr(self, f"{name}_{index}") for index, path in enumerate(self.paths)}
 
     def _start(self, step: Step, importance: dict[str, Tensor]) -> None:
+        if step.part == 0 or not self._divided(step):
+            self._before = int(self.updates)
+        self._moves = 0
         if self.sources_0 is None:
-            drawn = random_sources(importance, self.config.scope, step.streams["adversary"], self.config.choices)
+            parts = step.parts if self._divided(step) else 1
+            whole = {path: g[:1].expand(len(g) * parts, *g.shape[1:]) if parts > 1 else g for path, g in importance.items()}
+            drawn = random_sources(whole, self.config.scope, step.streams["adversary"], self.config.choices)
             for index, value in enumerate(drawn.values()):
                 setattr(self, f"sources_{index}", value)
                 setattr(self, f"first_{index}", torch.zeros_like(value))
                 setattr(self, f"second_{index}", torch.zeros_like(value))
-        batch, slots = importance[self.paths[0]].shape[0], self._named("sources")[self.paths[0]].shape[0]
+        batch, slots = importance[self.paths[0]].shape[0], self._named("sources")[self.paths[0]].shape[0] // step.parts
         if self.needs_every_input and slots != batch:
             raise UserError(
                 f"The persistent adversary has {slots} slots, but this batch has {batch} examples.",
                 "Keep the batch size constant, or set the loss's scope=c.",
             )
 
-    def _update(self, grads: dict[str, Tensor], progress: float) -> None:
-        self.updates += 1
+    def _divided(self, step: Step) -> bool:
+        """Whether the sources belong to inputs and these come in parts, so that each part has its own."""
+        return self.needs_every_input and step.parts > 1
+
+    def _mine(self, name: str, step: Step) -> dict[str, Tensor]:
+        """Return what belongs to this part of the batch."""
+        return {path: value.chunk(step.parts)[step.part] if self._divided(step) else value for path, value in self._named(name).items()}
+
+    def _update(self, grads: dict[str, Tensor], step: Step) -> None:
+        self._moves += 1
+        self.updates.fill_(self._before + self._moves)
         warmup = self.config.warmup_share
-        rate = self.config.learning_rate * (min(1.0, progress / warmup) if warmup else 1.0)
-        first, second = self._named("first"), self._named("second")
+        rate = self.config.learning_rate * (min(1.0, step.progress / warmup) if warmup else 1.0)
+        first, second = self._mine("first", step), self._mine("second", step)
         moments = {path: (first[path], second[path]) for path in self.paths}
-        adam_ascent(self._named("sources"), grads, moments, int(self.updates), rate, self.config.betas)
+        adam_ascent(self._mine("sources", step), grads, moments, self._before + self._moves, rate, self.config.betas)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
         """Take over saved sources even before the first batch has shaped them."""
