@@ -62,16 +62,24 @@ class PersistentAdversarial(Loss):
 
     def forward(self, step: Step) -> Tensor:
         """Return the distance after the early updates; the last update waits for `after_backward`."""
-        lower = step.importances.lower
-        fixed = {path: g.detach() for path, g in lower.items()}
+        fixed = self.climb(step)
+        return step.distance(masks_from(step.importances.lower, as_sources(self.attach(step), fixed)))
+
+    def climb(self, step: Step) -> dict[str, Tensor]:
+        """Take the early updates, and return the importances without their gradient."""
+        fixed = {path: g.detach() for path, g in step.importances.lower.items()}
         self._start(step, fixed)
         for _ in range(self.config.ascent_steps if torch.is_grad_enabled() else 0):
             grads = gradients(
                 lambda values: step.distance(masks_from(fixed, as_sources(values, fixed)), fixed=True), self._mine("sources", step)
             )
             self._update({path: grad / step.parts for path, grad in grads.items()} if self._divided(step) else grads, step)
+        return fixed
+
+    def attach(self, step: Step) -> dict[str, Tensor]:
+        """Return the sources of the main pass, on which it leaves its gradient."""
         self._attached = {path: value.detach().requires_grad_() for path, value in self._mine("sources", step).items()}
-        return step.distance(masks_from(lower, as_sources(self._attached, fixed)))
+        return self._attached
 
     def after_backward(self, step: Step) -> None:
         """Climb along the gradient that the main pass left on the sources, free of the loss's coefficient."""
@@ -79,8 +87,12 @@ class PersistentAdversarial(Loss):
         weight = self.config.weight(step.progress)
         if len(grads) == len(self.paths) and weight:
             weight = weight if self._divided(step) else weight / step.parts
-            self._update({path: grad / weight for path, grad in grads.items()}, step)
+            self._update({path: grad / weight for path, grad in grads.items()}, step, self.moved())
         self._attached = {}
+
+    def moved(self) -> Tensor | None:
+        """Return which examples' sources the last update moves; None for all."""
+        return None
 
     def _named(self, name: str) -> dict[str, Tensor]:
         return {path: getattr(self, f"{name}_{index}") for index, path in enumerate(self.paths)}
@@ -112,14 +124,21 @@ class PersistentAdversarial(Loss):
         """Return what belongs to this part of the batch."""
         return {path: value.chunk(step.parts)[step.part] if self._divided(step) else value for path, value in self._named(name).items()}
 
-    def _update(self, grads: dict[str, Tensor], step: Step) -> None:
+    def _update(self, grads: dict[str, Tensor], step: Step, only: Tensor | None = None) -> None:
         self._moves += 1
         self.updates.fill_(self._before + self._moves)
         warmup = self.config.warmup_share
         rate = self.config.learning_rate * (min(1.0, step.progress / warmup) if warmup else 1.0)
-        first, second = self._mine("first", step), self._mine("second", step)
+        state = [self._mine(name, step) for name in ("sources", "first", "second")]
+        moving = state if only is None else [{path: value[only] for path, value in kept.items()} for kept in state]
+        values, first, second = moving
+        chosen = grads if only is None else {path: grad[only] for path, grad in grads.items()}
         moments = {path: (first[path], second[path]) for path in self.paths}
-        adam_ascent(self._mine("sources", step), grads, moments, self._before + self._moves, rate, self.config.betas)
+        adam_ascent(values, chosen, moments, self._before + self._moves, rate, self.config.betas)
+        if only is not None:
+            for kept, moved in zip(state, moving, strict=True):
+                for path, value in kept.items():
+                    value[only] = moved[path]
 
     def _load_from_state_dict(self, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
         """Take over saved sources even before the first batch has shaped them."""
