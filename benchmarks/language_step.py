@@ -58,8 +58,8 @@ def main() -> None:
 
 def runners(importance: Mapping[str, Any], device: str) -> dict[str, Callable[[int], None]]:
     """Return how to take some steps of the engine, and on the CPU of the plain run."""
-    from benchmarks.small_language_model import small_config, small_target
     from benchmarks.plain_language import PlainLanguageTraining
+    from benchmarks.small_language_model import small_config, small_target
     from unbraid.decompose.loop import Watch, train
     from unbraid.decompose.training import prepare
 

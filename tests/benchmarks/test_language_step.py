@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.small_language_model import small_config, small_target
 from benchmarks.language_step import PARTS, operations, shares
+from benchmarks.small_language_model import small_config, small_target
 from unbraid.decompose.loop import Watch, train
 from unbraid.decompose.training import prepare
 

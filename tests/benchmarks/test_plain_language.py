@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import plain_language
-from benchmarks.small_language_model import BATCH, WINDOW, small_config, small_target
 from benchmarks.plain_language import PlainLanguageTraining
+from benchmarks.small_language_model import BATCH, WINDOW, small_config, small_target
 from tests.benchmarks.test_plain import Draws
 from unbraid.decompose import masks as masks_module
 from unbraid.decompose import step as step_module

@@ -44,32 +44,38 @@ def train(training: Training, target: Target, config: DecomposeConfig, watch: Wa
         progress = step / config.steps
         if config.prune is not None and step == round(config.prune.at * config.steps):
             prune(training, config.prune)
+        logs = (step + 1) % config.log_every_steps == 0 or step + 1 == config.steps
         training.optimizer.zero_grad()
-        for part in range(config.accumulate):
-            batch, weights, size = sample(training, target, config, part)
-            clean = training.model.clean(batch)
-            importances = importances_of(training.model, training.function, clean, config.precision)
-            now = Step(training.model, clean, importances, target.behaviour, progress, training.streams, weights, size)
-            now.part, now.parts, now.precision, now.recompute = part, config.accumulate, config.precision, config.recompute
-            values = {name: loss(now) for name, loss in each_loss(training)}
-            total = torch.stack([config.losses[name].weight(progress) * value for name, value in values.items()]).sum()
-            check_step(now, total, values)
-            (total if config.accumulate == 1 else total / config.accumulate).backward()
-            for _, loss in each_loss(training):
-                loss.after_backward(now)
+        metrics = [_part(training, target, config, progress, part, logs) for part in range(config.accumulate)]
         clip_gradients(training, config)
         set_learning_rates(training, config, progress)
         training.optimizer.step()
         training.step = step + 1
 
-        if training.step % config.log_every_steps == 0 or training.step == config.steps:
-            watch.log(training.step, _metrics(now, total, values))
+        if logs:
+            watch.log(training.step, {name: sum(part[name] for part in metrics) / len(metrics) for name in metrics[0]})
         if watch.stopped() and training.step < last:
             watch.save(training)
             return False
         if training.step % config.save_every_steps == 0 and training.step < last:
             watch.save(training)
     return True
+
+
+def _part(training: Training, target: Target, config: DecomposeConfig, progress: float, part: int, logs: bool) -> dict[str, float]:
+    """Add the gradients of one part of the batch, which is all of it unless the settings divide it; return its metrics if they are wanted."""
+    batch, weights, size = sample(training, target, config, part)
+    clean = training.model.clean(batch)
+    importances = importances_of(training.model, training.function, clean, config.precision)
+    now = Step(training.model, clean, importances, target.behaviour, progress, training.streams, weights, size)
+    now.part, now.parts, now.precision, now.recompute = part, config.accumulate, config.precision, config.recompute
+    values = {name: loss(now) for name, loss in each_loss(training)}
+    total = torch.stack([config.losses[name].weight(progress) * value for name, value in values.items()]).sum()
+    check_step(now, total, values)
+    (total if config.accumulate == 1 else total / config.accumulate).backward()
+    for _, loss in each_loss(training):
+        loss.after_backward(now)
+    return _metrics(now, total, values) if logs else {}
 
 
 @torch.no_grad()

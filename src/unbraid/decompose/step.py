@@ -22,7 +22,6 @@ from unbraid.decompose.model import Clean, DecomposedModel
 from unbraid.decompose.vocabulary import distance_between
 from unbraid.targets.behaviour import Behaviour
 
-
 Precision = Literal["fp32", "bf16"]
 
 

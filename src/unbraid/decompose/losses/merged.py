@@ -26,7 +26,7 @@ from unbraid.decompose.step import Loss, Step, losses
 class MergedConfig(PersistentAdversarialConfig):
     """Random and adversarial reconstruction in one pass."""
 
-    kind: Literal["merged"] = "merged"  # type: ignore[assignment]
+    kind: Literal["merged"] = "merged"
     scope: Scope = "bsc"
     """What the adversary may vary its sources over: bsc, or bc for one vector per example and site, used at all positions."""
     adversarial_share: float = Field(default=0.5, gt=0, lt=1)
