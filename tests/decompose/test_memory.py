@@ -100,3 +100,18 @@ def test_bf16_is_close_and_keeps_fp32_where_it_counts(C: int) -> None:
     assert_close(rough, precise, 0.1)
     assert all(grad.dtype == torch.float32 for grad in gradients(rough).values())
     assert {value.dtype for name, value in rough.losses.state_dict().items() if "sources" in name} == {torch.float32}
+
+
+def test_sources_stored_in_bf16_climb_alike() -> None:
+    losses = {"persistent-adversarial": {"scope": "bsc", "ascent_steps": 2, "learning_rate": 0.05, "warmup_share": 0.0}}
+    precise, logged = trained(target_in(1), config(4, losses=losses), steps=3)
+    losses["persistent-adversarial"]["stored"] = "bf16"
+    halved, logged_halved = trained(target_in(1), config(4, losses=losses), steps=3)
+    assert logged_halved["train/persistent-adversarial"] == pytest.approx(logged["train/persistent-adversarial"], rel=0.02)
+    kept, fine = halved.losses.state_dict(), precise.losses.state_dict()
+    for name, value in kept.items():
+        if "_" in name:
+            assert (value.dtype, fine[name].dtype) == (torch.bfloat16, torch.float32), name
+        if "sources" in name:
+            assert float((value.float() - fine[name]).abs().mean()) < 0.02
+            assert 0 <= float(value.min()) <= float(value.max()) <= 1

@@ -36,6 +36,8 @@ class PersistentAdversarialConfig(LossConfig):
     """Adam's decay rates."""
     warmup_share: float = Field(default=0.025, ge=0, lt=1)
     """Share of the run over which the rate grows from 0."""
+    stored: Literal["fp32", "bf16"] = "fp32"
+    """In which precision sources and their moments are kept between uses; they are reckoned with in fp32 either way."""
 
     def build(self, model: DecomposedModel) -> Loss:
         """Return the term."""
@@ -71,14 +73,14 @@ class PersistentAdversarial(Loss):
         self._start(step, fixed)
         for _ in range(self.config.ascent_steps if torch.is_grad_enabled() else 0):
             grads = gradients(
-                lambda values: step.distance(masks_from(fixed, as_sources(values, fixed)), fixed=True), self._mine("sources", step)
+                lambda values: step.distance(masks_from(fixed, as_sources(values, fixed)), fixed=True), self._precise(step)
             )
             self._update({path: grad / step.parts for path, grad in grads.items()} if self._divided(step) else grads, step)
         return fixed
 
     def attach(self, step: Step) -> dict[str, Tensor]:
         """Return the sources of the main pass, on which it leaves its gradient."""
-        self._attached = {path: value.detach().requires_grad_() for path, value in self._mine("sources", step).items()}
+        self._attached = {path: value.detach().requires_grad_() for path, value in self._precise(step).items()}
         return self._attached
 
     def after_backward(self, step: Step) -> None:
@@ -105,7 +107,8 @@ class PersistentAdversarial(Loss):
             parts = step.parts if self._divided(step) else 1
             whole = {path: g[:1].expand(len(g) * parts, *g.shape[1:]) if parts > 1 else g for path, g in importance.items()}
             drawn = random_sources(whole, self.config.scope, step.streams["adversary"], self.config.choices)
-            for index, value in enumerate(drawn.values()):
+            kept = torch.bfloat16 if self.config.stored == "bf16" else torch.float32
+            for index, value in enumerate(source.to(kept) for source in drawn.values()):
                 setattr(self, f"sources_{index}", value)
                 setattr(self, f"first_{index}", torch.zeros_like(value))
                 setattr(self, f"second_{index}", torch.zeros_like(value))
@@ -124,21 +127,24 @@ class PersistentAdversarial(Loss):
         """Return what belongs to this part of the batch."""
         return {path: value.chunk(step.parts)[step.part] if self._divided(step) else value for path, value in self._named(name).items()}
 
+    def _precise(self, step: Step) -> dict[str, Tensor]:
+        return {path: value.float() for path, value in self._mine("sources", step).items()}
+
     def _update(self, grads: dict[str, Tensor], step: Step, only: Tensor | None = None) -> None:
         self._moves += 1
         self.updates.fill_(self._before + self._moves)
         warmup = self.config.warmup_share
         rate = self.config.learning_rate * (min(1.0, step.progress / warmup) if warmup else 1.0)
         state = [self._mine(name, step) for name in ("sources", "first", "second")]
-        moving = state if only is None else [{path: value[only] for path, value in kept.items()} for kept in state]
+        moving = [{path: (value if only is None else value[only]).float() for path, value in kept.items()} for kept in state]
         values, first, second = moving
         chosen = grads if only is None else {path: grad[only] for path, grad in grads.items()}
         moments = {path: (first[path], second[path]) for path in self.paths}
         adam_ascent(values, chosen, moments, self._before + self._moves, rate, self.config.betas)
-        if only is not None:
-            for kept, moved in zip(state, moving, strict=True):
-                for path, value in kept.items():
-                    value[only] = moved[path]
+        for kept, moved in zip(state, moving, strict=True):
+            for path, value in kept.items():
+                if moved[path] is not value:  # else it was moved in place
+                    value[slice(None) if only is None else only] = moved[path].to(value.dtype)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
         """Take over saved sources even before the first batch has shaped them."""
