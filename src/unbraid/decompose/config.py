@@ -110,7 +110,8 @@ class DecomposeConfig(Config):
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 runs masked passes and the importance function under autocast; the clean pass, Δ, minimality, masks and sources stay in fp32."""
     recompute: bool = False
-    """Keep no activations of masked passes but run each again in the backward pass: a third more time, for the memory of one pass."""
+    """Keep no activations of masked passes between forward and backward but run each pass again: a quarter more time. What is left is one pass at a
+    time, so it pays where a step has several of them."""
     components: PositiveInt | Mapping[str, int] | Literal["suggested"] = 20
     """C, the number of subcomponents per site: one number, globs over sites, or "suggested", the wider side of each matrix. Best well above the
     number of mechanisms."""
