@@ -72,9 +72,7 @@ class PersistentAdversarial(Loss):
         fixed = {path: g.detach() for path, g in step.importances.lower.items()}
         self._start(step, fixed)
         for _ in range(self.config.ascent_steps if torch.is_grad_enabled() else 0):
-            grads = gradients(
-                lambda values: step.distance(masks_from(fixed, as_sources(values, fixed)), fixed=True), self._precise(step)
-            )
+            grads = gradients(lambda values: step.distance(masks_from(fixed, as_sources(values, fixed)), fixed=True), self._precise(step))
             self._update({path: grad / step.parts for path, grad in grads.items()} if self._divided(step) else grads, step)
         return fixed
 
