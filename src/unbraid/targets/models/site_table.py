@@ -144,11 +144,7 @@ def block_matrices(module: nn.Module) -> list[str]:
     """Return the paths of the matrices that published runs decompose: all but the embeddings and the unembedding."""
     embedded = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
     output = _output_embeddings(module)
-    return [
-        path
-        for path, child in module.named_modules()
-        if is_linear(child) and child is not output and id(child.weight) not in embedded
-    ]
+    return [path for path, child in module.named_modules() if is_linear(child) and child is not output and id(child.weight) not in embedded]
 
 
 def _widths(module: nn.Module, view: View | None = None) -> tuple[int, int]:
