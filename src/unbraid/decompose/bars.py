@@ -33,7 +33,7 @@ CROSS_ENTROPY: Mapping[str, tuple[str, float | None]] = {
     "unmasked": ("without Δ", 0.01),
     "stoch_masked": ("random ablation", 0.13),
     "ci_masked": ("importances as masks", None),
-    "rounded_masked": ("importances rounded at 0.1", 0.28),
+    "rounded_masked": ("rounded at 0.1", 0.28),
     "random_masked": ("importance ignored", None),
     "zero_masked": ("everything ablated", None),
 }
