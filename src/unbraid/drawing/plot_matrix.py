@@ -11,6 +11,7 @@ from unbraid.drawing.plot_cells import FAINT, colour_key, draw_cells, squares, t
 from unbraid.drawing.plot_style import WIDTH, Data, Theme, canvas, panel, panel_title
 
 MOST_PANELS, MOST_COLUMNS, FEW = 6, 160, 12
+MOST_DIGITS = 34  # under one row of columns
 
 
 def draw_matrices(panels: list[Data], notes: list[str], labels: tuple[str, str, str], theme: Theme) -> Figure:
@@ -59,7 +60,10 @@ def _ticks(axes: Axes, p: Data, n: int) -> None:
     step = 1 if n <= FEW else tick_step(n, 5)
     axes.set_yticks(range(0, n, step), [str(i) for i in range(0, n, step)])
     if len(columns) <= FEW:
-        axes.set_xticks(range(len(columns)), ["none" if c < 0 else str(c) for c in columns])
+        names = ["none" if c < 0 else str(c) for c in columns]
+        # Long numbers under narrow columns would run into each other: every second one, then.
+        step = 2 if len(columns) * max(map(len, names), default=0) > MOST_DIGITS else 1
+        axes.set_xticks(range(0, len(columns), step), names[::step])
     else:
         step = tick_step(len(columns), 8)
         axes.set_xticks(range(0, len(columns), step), [str(i) for i in range(0, len(columns), step)])
