@@ -89,5 +89,5 @@ def test_the_plugins_of_the_architecture(tmp_path: Path) -> None:
 
 
 def test_the_readme_has_room_for_the_measured_tables() -> None:
-    for name in ("recovery", "speed"):
+    for name in ("recovery", "speed", "language-model"):
         assert len(re.findall(rf"<!-- {name}:begin -->\n.+\n<!-- {name}:end -->", README, flags=re.DOTALL)) == 1
