@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ WAYS = {
 }
 FROZEN = ("optimizer.factors.learning_rate=0", "warmup.steps=0", "losses.faithfulness=null")
 PUBLISHED = {"ce_unmasked": 0.01, "ce_stoch_masked": 0.13, "ce_rounded_masked": 0.28, "kl_pgd_20": 1.0}
+STOPPED = threading.Event()
 KEYS = ("l0_total", "kl_stoch_masked", "kl_ci_masked", "kl_rounded_masked", *PUBLISHED, "ce_target", "faithfulness")
 
 
@@ -92,7 +94,7 @@ def planned(seeds: int) -> list[Run]:
 def make(run: Run, model: str, folder: Path, steps: int | None) -> None:
     """Make one run with the command that a person would type, or go on with it."""
     place = folder / run.name
-    if (place / "scorecard.json").exists():
+    if STOPPED.is_set() or (place / "scorecard.json").exists():
         return
     command = [sys.executable, "-m", "unbraid", "decompose"]
     if (place / "config.yaml").exists():
@@ -105,6 +107,8 @@ def make(run: Run, model: str, folder: Path, steps: int | None) -> None:
     with (folder / f"{run.name}.log").open("a", encoding="utf-8") as log:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
         code = subprocess.run([*command, "--no-report"], stdout=log, stderr=log, env=environment, check=False).returncode
+    if code < 0 or code > 128:  # a signal: whoever sent it wants no other run to begin
+        STOPPED.set()
     print(f"{run.name}: {'done' if code == 0 else f'stopped with {code}, see its log'}", flush=True)
 
 
