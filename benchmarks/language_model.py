@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks.runs import ROOT, provenance, write_between
 from unbraid.decompose.front import Point, beats, compare_fronts
 from unbraid.decompose.plot_front import plot_front
+from unbraid.targets.models.shipped import shipped_training
 
 PRESET = "vpd-lm-small"
 COEFFICIENT = "losses.minimality.coefficient"
@@ -132,6 +133,7 @@ def read(run: Run, folder: Path) -> dict[str, Any] | None:
 def write_tables(tree: dict[str, Any]) -> None:
     """Write the tables and the figure."""
     page = ROOT / "docs" / "language-models.md"
+    write_between(page, "curve", curve_table(tree["model"]))
     write_between(page, "seeds", seed_table(tree))
     write_between(page, "front", front_table(tree))
     write_between(ROOT / "README.md", "language-model", seed_table(tree))
@@ -139,6 +141,13 @@ def write_tables(tree: dict[str, Any]) -> None:
     if any(fronts.values()):
         drawn = plot_front({way: found for way, found in fronts.items() if found}, f"{tree['model']}: parts against behaviour")
         drawn.save(ROOT / "docs" / "figures", "language-model-front")
+
+
+def curve_table(model: str) -> str:
+    """Write how good each stage of the model's training is."""
+    stages = shipped_training(model)
+    rows = ["| tokens of training | " + " | ".join(f"{tokens:,.0f}" for tokens, _ in stages) + " |", "|---|" + "---|" * len(stages)]
+    return "\n".join([*rows, "| held-out cross-entropy, nats per token | " + " | ".join(f"{value:.2f}" for _, value in stages) + " |"])
 
 
 def seed_table(tree: dict[str, Any]) -> str:
