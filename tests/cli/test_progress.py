@@ -17,8 +17,9 @@ def test_rate_and_remaining_time_are_counted_from_the_first_report() -> None:
 
 
 def test_nothing_is_shown_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.live("run") as report, progress.busy("waiting"):
+    with progress.live("run") as report, progress.watched("waiting") as update:
         assert report is None
+        progress.reading(update)(3, 1_000_000)
     assert capsys.readouterr() == ("", "")
 
 
