@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import activations
 
 from tests.decompose.test_layouts import SITES
+from tests.models import decomposed
 from tests.targets.models.tiny import some_ids, tiny_model
 from unbraid.decompose.masks import constant_masks
-from unbraid.decompose.model import DecomposedModel
 from unbraid.decompose.pure import OF_TRANSFORMERS, is_pure
 from unbraid.decompose.site import Remembered
 from unbraid.targets.target import Target
@@ -67,7 +67,7 @@ def test_what_is_not_known_is_not_called_pure() -> None:
 @pytest.mark.parametrize("family", SITES)
 def test_norms_and_activations_of_a_model_are_remembered(family: str) -> None:
     target = Target(tiny_model(family), sites="*.1.*", data=[some_ids()], behaviour="kl")
-    model = DecomposedModel(target, 4)
+    model = decomposed(target, C=4)[0]
     kinds = {type(module.inner).__name__ for module in model._twin[0].modules() if isinstance(module, Remembered)}
     assert any("Norm" in kind for kind in kinds), kinds
     clean = model.clean(some_ids())

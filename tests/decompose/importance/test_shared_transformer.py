@@ -82,6 +82,14 @@ def test_heads_that_do_not_fit_are_refused() -> None:
         built(heads=3)
 
 
-def test_inputs_without_positions_are_refused() -> None:
-    with pytest.raises(UserError, match="positions of a sequence"):
-        built()({path: x[:, 0] for path, x in inputs().items()}, {})
+def test_inputs_without_positions_are_sequences_of_one() -> None:
+    alone = {path: x[:, 0] for path, x in inputs().items()}
+    as_sequences = built()({path: x[:, None] for path, x in alone.items()}, {})
+    for path, z in built()(alone, {}).items():
+        assert torch.equal(z, as_sequences[path][:, 0])
+
+
+def test_sites_that_see_different_positions_are_refused() -> None:
+    x = inputs()
+    with pytest.raises(UserError, match="same positions of a sequence"):
+        built()({**x, "b": x["b"][:, :3]}, {})

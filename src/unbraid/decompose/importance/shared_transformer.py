@@ -66,22 +66,23 @@ class SharedTransformer(ImportanceFunction):
         self.chunks = nn.ModuleList(Chunk(config, widths, out, generator) for out in sizes)
 
     def forward(self, inputs: Mapping[str, Tensor], activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return each site's logits.
+        """Return each site's logits; inputs without positions are sequences of one.
 
         Raises:
-            UserError: The sites see inputs of different leading shapes, or ones that are not [batch, pos, width].
+            UserError: The sites see inputs of different leading shapes, or ones that are neither [batch, pos, width] nor [batch, width].
         """
-        shapes = {path: tuple(inputs[path].shape[:-1]) for path in (*self.reads, *(path for run in self.runs for path in run))}
-        if len(set(shapes.values())) > 1 or len(next(iter(shapes.values()))) != 2:
+        leads = {tuple(inputs[path].shape[:-1]) for path in (*self.reads, *(path for run in self.runs for path in run))}
+        lead = next(iter(leads))
+        if len(leads) > 1 or len(lead) not in (1, 2):
             raise UserError(
                 "The importance function 'shared-transformer' needs sites that see the same positions of a sequence.",
                 "Use importance.kind=layerwise-mlp.",
             )
-        read = [F.rms_norm(inputs[path], inputs[path].shape[-1:]) for path in self.reads]
+        read = [_normed(inputs[path] if len(lead) == 2 else inputs[path][:, None]) for path in self.reads]
         logits: dict[str, Tensor] = {}
         for run, chunk in zip(self.runs, self.chunks, strict=True):
             logits |= dict(zip(run, chunk(read), strict=True))
-        return logits
+        return logits if len(lead) == 2 else {path: z[:, 0] for path, z in logits.items()}
 
 
 class Chunk(nn.Module):
