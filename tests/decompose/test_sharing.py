@@ -79,7 +79,9 @@ def test_only_a_source_that_shares_is_asked_to() -> None:
     assert torch.equal(batch, FEATURES.batch(0, 50, generator_at()))
 
 
-def constant_sources(importance: Mapping[str, Tensor], generator: torch.Generator, sampling: str = "continuous") -> dict[str, Source]:
+def constant_sources(
+    importance: Mapping[str, Tensor], generator: torch.Generator, sampling: str = "continuous", share: object = None
+) -> dict[str, Source]:
     return {path: Source(torch.full_like(g, 0.3), torch.full_like(g[..., 0], 0.6)) for path, g in importance.items()}
 
 

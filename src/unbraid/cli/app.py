@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from unbraid.cli import compare, config, decompose, generate, models, score, sites, targets, text, verify
+from unbraid.cli import compare, config, decompose, estimate, generate, models, score, sites, targets, text, verify
 from unbraid.core.errors import UserError
 
 
@@ -52,6 +52,7 @@ app.add_typer(targets.app, name="targets")
 app.add_typer(models.app, name="models")
 app.add_typer(text.app, name="text")
 app.command("sites")(sites.sites)
+app.command("estimate")(estimate.estimate)
 app.command("decompose")(decompose.decompose)
 app.command("score")(score.score)
 app.command("compare")(compare.compare)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,6 +67,9 @@ def decompose(
     unbraid decompose models/smollm2-135m --sites "model.layers.12.mlp.down_proj" --text corpus/ --steps 200
 
     Ctrl-C or SIGTERM saves the state and says how to go on.
+
+    \b
+    torchrun --nproc-per-node 4 -m unbraid decompose …     # the same, shared by 4 processes
     """
     given = {
         "TARGET": target,
@@ -87,8 +91,11 @@ def decompose(
     start(plugins)
     from unbraid.cli.language_model import language_model
     from unbraid.core.config import merge, read_yaml
+    from unbraid.core.ranks import join
+    from unbraid.decompose.distributed import told_what_is_saved
     from unbraid.decompose.verb import Stopped
 
+    ranks = join()
     try:
         if resume is not None:
             folder = resume
@@ -96,7 +103,8 @@ def decompose(
         else:
             overrides = [*(set_ or []), *_numbers(seed=seed, steps=steps)]
             file = {} if config is None else read_yaml(config)
-            model = language_model(target, sites, text, window)
+            with told_what_is_saved(None), ranks.in_turn():  # the text is tokenised once
+                model = language_model(target, sites, text, window)
             if model is not None:
                 file, target = merge({"target": model}, file), None
             if published_size:
@@ -104,9 +112,11 @@ def decompose(
             folder, result = _begin(target, preset, file, overrides, weights, out)
     except Stopped as stop:
         again = with_plugins("unbraid decompose --resume", stop.folder or Path(), plugins)
-        typer.echo(f"Stopped at step {stop.step}; the state is saved. Go on with: {again}", err=True)
+        if ranks.first:
+            typer.echo(f"Stopped at step {stop.step}; the state is saved. Go on with: {again}", err=True)
         raise typer.Exit(128 + (stop.signal or 2)) from None
-    show_outcome(result, folder, not no_report, json_, with_plugins("unbraid score", folder, plugins))
+    if ranks.first:
+        show_outcome(result, folder, not no_report, json_, with_plugins("unbraid score", folder, plugins))
 
 
 def _begin(
@@ -118,14 +128,18 @@ def _begin(
     out: Path | None,
 ) -> tuple[Path, Decomposition]:
     """Resolve the settings, and run them in a new folder."""
+    from unbraid.core.ranks import current
     from unbraid.decompose import verb
+    from unbraid.decompose.distributed import told_what_is_saved
     from unbraid.decompose.preset import resolve
     from unbraid.targets.settings import target_settings
 
-    settings = resolve(target, preset, file, overrides)
-    studied = target_settings(settings.target or {}).target(weights)
-    folder = out or _free_folder(f"{studied.name}-seed{settings.seed}")
-    with live(str(folder)) as report:
+    ranks, settings = current(), resolve(target, preset, file, overrides)
+    with told_what_is_saved(None):
+        with ranks.in_turn():  # a toy at knobs of its own is trained once
+            studied = target_settings(settings.target or {}).target(weights)
+        folder = out or Path(ranks.agreed(str(_free_folder(f"{studied.name}-seed{settings.seed}"))))
+    with live(str(folder)) if ranks.first else nullcontext() as report:
         return folder, verb.decompose(studied, settings, folder, report=report)
 
 
@@ -144,11 +158,13 @@ def _published(target: str | None) -> dict[str, Any]:
 
 def _resume(folder: Path) -> Decomposition:
     """Go on with a run, or read a finished one back."""
+    from unbraid.core.ranks import current
     from unbraid.decompose import verb
 
-    if verb.is_finished(folder):
+    ranks = current()
+    if verb.is_finished(folder) and ranks.first:
         typer.echo(f"The run {str(folder)!r} is finished; its scorecard follows.", err=True)
-    with live(str(folder)) as report:
+    with live(str(folder)) if ranks.first else nullcontext() as report:
         return verb.resume_run(folder, report=report)
 
 

@@ -43,7 +43,7 @@ def language_model(target: str | None, sites: list[str] | None, text: Path | Non
     paper = model_on_paper(folder)
     if not sites:
         sites = block_matrices(paper)
-        typer.echo(f"Sites: all {len(sites)} matrices between the embedding and the unembedding.", err=True)
+        _say(f"Sites: all {len(sites)} matrices between the embedding and the unembedding.")
     longest = getattr(paper.config, "max_position_embeddings", WINDOW)
     # Whole paths, or names of what comes with the package: a run is scored and gone on with from any folder.
     is_shipped = folder == shipped_model(target)
@@ -53,7 +53,7 @@ def language_model(target: str | None, sites: list[str] | None, text: Path | Non
         tokens = _tokens(target, folder, text, window or min(WINDOW, int(cast(int, longest))))
         words = str(tokens.resolve())
         if tokens != text:
-            typer.echo(f"Tokens: {tokens}", err=True)
+            _say(f"Tokens: {tokens}")
     return {"kind": KIND, "model": target if is_shipped else str(folder.resolve()), "sites": sites, "text": words, "window": window}
 
 
@@ -70,9 +70,17 @@ def _tokens(target: str, folder: Path, text: Path | None, window: int) -> Path:
         if known is None or not known.writes:
             raise UserError("A language model needs text to read.", "Give --text FILE_OR_FOLDER")
         text = cache_folder("text") / f"{known.name}-{known.sha256[:12]}-writes-{known.writes}.jsonl"
-        typer.echo(f"Text: what {known.name} writes itself, {known.writes:,} documents, kept in {text}", err=True)
+        _say(f"Text: what {known.name} writes itself, {known.writes:,} documents, kept in {text}")
         if not text.is_file():
             with watched("writing …") as update:
                 sample_text(folder, text, known.writes, report=lambda done: update(f"{done:,} of {known.writes:,} documents"))
     with watched("reading …") as update:
         return tokens_of(text, load_tokenizer(folder), window, reading(update))
+
+
+def _say(text: str) -> None:
+    """Tell on stderr what was chosen, once however many ranks there are."""
+    from unbraid.core.ranks import current
+
+    if current().first:
+        typer.echo(text, err=True)

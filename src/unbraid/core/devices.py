@@ -31,7 +31,12 @@ def set_waiting_policy() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc to reuse freed blocks of up to 64 MB rather than give them back to the kernel; elsewhere do nothing."""
+    """Ask glibc to reuse freed blocks of up to 64 MB rather than give them back to the kernel; elsewhere do nothing.
+
+    It saves a small model most of its page faults, and costs a large one holes in the heap; a user's own MALLOC_MMAP_THRESHOLD_ wins.
+    """
+    if "MALLOC_MMAP_THRESHOLD_" in os.environ:
+        return
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)

@@ -14,9 +14,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from unbraid.core.ranks import Ranks, Share
 from unbraid.decompose.columns import is_large
 from unbraid.decompose.kernels import kernels_for
-from unbraid.decompose.masks import Importance, Source
+from unbraid.decompose.masks import Importance, Source, own_rows
 
 Scope = Literal["c", "bc", "sc", "nsc", "bsc"]
 
@@ -32,23 +33,57 @@ def source_shape(importance: Tensor, scope: Scope, choices: int = 1) -> tuple[in
     return (first, *others, importance.shape[-1] + 1)
 
 
-def as_sources(values: dict[str, Tensor], importance: Importance) -> dict[str, Source]:
+def as_sources(values: dict[str, Tensor], importance: Importance, share: Share | None = None) -> dict[str, Source]:
     """Spread stored sources [..., C + 1] over the positions of a batch; where they are fewer than its examples, these take turns."""
     sources: dict[str, Source] = {}
     for path, stored in values.items():
         lead = importance[path].shape[:-1]
-        r = stored if stored.shape[0] in (1, lead[0]) else stored[torch.arange(lead[0], device=stored.device) % stored.shape[0]]
+        r = _in_turns(stored, lead[0], share)
         component, delta = r.split([r.shape[-1] - 1, 1], dim=-1)  # whose gradient is one copy, unlike that of two slices
         sources[path] = Source(component, delta.squeeze(-1).expand(lead))
     return sources
 
 
-def random_sources(importance: Importance, scope: Scope, generator: torch.Generator, choices: int = 1) -> dict[str, Tensor]:
-    """Draw starting sources, uniform on [0, 1]."""
-    return {
-        path: torch.rand(source_shape(g, scope, choices), generator=generator, device=g.device, dtype=torch.float32)
-        for path, g in importance.items()
-    }
+def _in_turns(stored: Tensor, rows: int, share: Share | None) -> Tensor:
+    """Give each of a batch's rows its sources; the batch's first row is the share's first."""
+    first = 0 if share is None else share.first * (rows // share.rows)
+    count = stored.shape[0]
+    return (
+        stored
+        if count == 1 or (count == rows and first % rows == 0)
+        else stored[(torch.arange(rows, device=stored.device) + first) % count]
+    )
+
+
+def is_own(scope: Scope) -> bool:
+    """Whether each example has sources of its own, so that ranks share them out as they do the batch."""
+    return scope in ("bc", "bsc")
+
+
+def random_sources(
+    importance: Importance, scope: Scope, generator: torch.Generator, choices: int = 1, share: Share | None = None, parts: int = 1
+) -> dict[str, Tensor]:
+    """Draw starting sources, uniform on [0, 1]; `parts` batches of examples with their own follow one another."""
+
+    def start(g: Tensor) -> Tensor:
+        first, *rest = source_shape(g, scope, choices)
+
+        def draw(shape: tuple[int, ...]) -> Tensor:
+            return torch.rand(shape, generator=generator, device=g.device, dtype=torch.float32)
+
+        if not is_own(scope):
+            return draw((first, *rest))
+        return own_rows(draw, (parts, first, *rest), share, axis=1).flatten(0, 1)
+
+    return {path: start(g) for path, g in importance.items()}
+
+
+def over_ranks(grads: dict[str, Tensor], scope: Scope, ranks: Ranks) -> dict[str, Tensor]:
+    """Return the gradient of the objective of all ranks, given that of this one's: all pull at shared sources, and one at an example's own."""
+    if is_own(scope):
+        return grads if ranks.count == 1 else {path: grad / ranks.count for path, grad in grads.items()}
+    ranks.average(list(grads.values()))
+    return grads
 
 
 def gradients(objective: Callable[[dict[str, Tensor]], Tensor], values: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -65,11 +100,15 @@ def sign_step(values: dict[str, Tensor], grads: dict[str, Tensor], size: float) 
 
 
 def projected_ascent(
-    objective: Callable[[dict[str, Tensor]], Tensor], values: dict[str, Tensor], steps: int, size: float
+    objective: Callable[[dict[str, Tensor]], Tensor],
+    values: dict[str, Tensor],
+    steps: int,
+    size: float,
+    shared: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
 ) -> dict[str, Tensor]:
-    """Take `steps` sign steps from `values`; the result is where the last one ends."""
+    """Take `steps` sign steps from `values`; the result is where the last one ends. `shared` makes one rank's gradients those of all."""
     for _ in range(steps):
-        values = sign_step(values, gradients(objective, values), size)
+        values = sign_step(values, shared(gradients(objective, values)), size)
     return values
 
 

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unbraid.core.ranks import Share
+
 # Above so many numbers per site, arithmetic costs more than starting operations, and laying side by side would only copy.
 _LARGE = 1 << 16
 
@@ -21,11 +23,15 @@ def is_large(tensor: Tensor) -> bool:
     return tensor.numel() > _LARGE
 
 
-def grouped(tensors: Mapping[str, Tensor]) -> list[list[str]]:
-    """Group sites whose tensors are small and have the same leading shape, in order; a large one stands alone."""
+def grouped(tensors: Mapping[str, Tensor], share: Share | None = None) -> list[list[str]]:
+    """Group sites whose tensors are small and have the same leading shape, in order; a large one stands alone.
+
+    With a share of a batch, the size that counts is that of all ranks' tensors, so that the groups are the same for any number of ranks.
+    """
     groups: dict[object, list[str]] = {}
     for path, tensor in tensors.items():
-        groups.setdefault(path if is_large(tensor) else tensor.shape[:-1], []).append(path)
+        size = tensor.numel() if share is None else tensor.numel() // share.rows * share.total
+        groups.setdefault(path if size > _LARGE else tensor.shape[:-1], []).append(path)
     return list(groups.values())
 
 

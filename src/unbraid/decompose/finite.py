@@ -18,10 +18,13 @@ def check_step(step: Step, total: Tensor, values: dict[str, Tensor]) -> None:
     """Stop a step whose objective is not finite, and say in which pass that began.
 
     Raises:
-        UserError: The clean pass, the importance function, a masked pass or another loss gave NaN or infinity.
+        UserError: The clean pass, the importance function, a masked pass or another loss gave NaN or infinity, here or on another rank.
     """
-    if finite(total.detach()):
+    whole = finite(total.detach())
+    if not step.ranks.any(not whole):  # asked together, so that no rank waits for one that has stopped
         return
+    if whole:
+        raise UserError("The objective of another rank's part of the batch is no longer finite.", "Its own message says where that began.")
     if not finite(step.clean.output):
         began = next((f", from what the site {path!r} reads" for path, x in step.clean.inputs.items() if not finite(x)), "")
         raise UserError(

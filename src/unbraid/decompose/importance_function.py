@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unbraid.core.config import Config
+from unbraid.core.ranks import ALONE, Ranks
 from unbraid.core.registry import Registry
 from unbraid.decompose.model import Clean, DecomposedModel
 
@@ -44,10 +45,12 @@ class ImportanceFunction(nn.Module):
     Attributes:
         needs_every_input: Whether inputs are compared with each other in training, so that equal ones may not share a row.
         rank: How many consecutive subcomponents of a site are one component, always needed together.
+        ranks: Who has the rest of the batch, for a function that looks at more than one input at a time.
     """
 
     needs_every_input: bool = False
     rank: int = 1
+    ranks: Ranks = ALONE
 
     def forward(
         self, inputs: Mapping[str, Float[Tensor, "*lead d_in"]], activations: Mapping[str, Float[Tensor, "*lead C"]]

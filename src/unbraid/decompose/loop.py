@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unbraid.decompose.config import DecomposeConfig
+from unbraid.decompose.distributed import average_gradients, mean_metrics, share_out
 from unbraid.decompose.finite import check_step
 from unbraid.decompose.prune import prune
 from unbraid.decompose.step import Step, importances_of
@@ -47,14 +48,16 @@ def train(training: Training, target: Target, config: DecomposeConfig, watch: Wa
         logs = (step + 1) % config.log_every_steps == 0 or step + 1 == config.steps
         training.optimizer.zero_grad()
         metrics = [_part(training, target, config, progress, part, logs) for part in range(config.accumulate)]
+        average_gradients(training)
         clip_gradients(training, config)
         set_learning_rates(training, config, progress)
         training.optimizer.step()
         training.step = step + 1
 
         if logs:
-            watch.log(training.step, {name: sum(part[name] for part in metrics) / len(metrics) for name in metrics[0]})
-        if watch.stopped() and training.step < last:
+            means = {name: sum(part[name] for part in metrics) / len(metrics) for name in metrics[0]}
+            watch.log(training.step, mean_metrics(training.ranks, means))
+        if training.ranks.any(watch.stopped()) and training.step < last:
             watch.save(training)
             return False
         if training.step % config.save_every_steps == 0 and training.step < last:
@@ -64,10 +67,10 @@ def train(training: Training, target: Target, config: DecomposeConfig, watch: Wa
 
 def _part(training: Training, target: Target, config: DecomposeConfig, progress: float, part: int, logs: bool) -> dict[str, float]:
     """Add the gradients of one part of the batch, which is all of it unless the settings divide it; return its metrics if they are wanted."""
-    batch, weights, size = sample(training, target, config, part)
+    batch, weights, size, share = share_out(training.ranks, *sample(training, target, config, part))
     clean = training.model.clean(batch)
     importances = importances_of(training.model, training.function, clean, config.precision)
-    now = Step(training.model, clean, importances, target.behaviour, progress, training.streams, weights, size)
+    now = Step(training.model, clean, importances, target.behaviour, progress, training.streams, weights, size, share, training.ranks)
     now.part, now.parts, now.precision, now.recompute = part, config.accumulate, config.precision, config.recompute
     values = {name: loss(now) for name, loss in each_loss(training)}
     total = torch.stack([config.losses[name].weight(progress) * value for name, value in values.items()]).sum()

@@ -9,7 +9,7 @@ routed") is the choice r = 1 everywhere, because Δ makes the sum of all parts e
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from unbraid.core.ranks import Share
 from unbraid.core.seeds import random_words
 from unbraid.decompose.columns import grouped, is_large, split_columns
 from unbraid.decompose.fused import interpolate, unit_interval
@@ -94,21 +95,28 @@ def masks_from(
     return masks
 
 
-def draw_sources(importance: Importance, generator: torch.Generator, sampling: Sampling = "continuous") -> dict[str, Source]:
+def draw_sources(
+    importance: Importance, generator: torch.Generator, sampling: Sampling = "continuous", share: Share | None = None
+) -> dict[str, Source]:
     """Draw an independent source for every subcomponent, Δ component and position: uniform, or 0 or 1 with equal chance."""
     sources: dict[str, Source] = {}
-    for paths in grouped(importance):
+    for paths in grouped(importance, share):
         # One draw for all sites that see the same positions: first all their subcomponents, then all their Δ.
         first = importance[paths[0]]
         widths = [importance[path].shape[-1] for path in paths]
         total = sum(widths)
-        r = uniform((*first.shape[:-1], total + len(paths)), generator)
+        r = own_rows(lambda shape: uniform(shape, generator), (*first.shape[:-1], total + len(paths)), share)
         if sampling == "binomial":
             r.round_()
         columns = split_columns(r[..., :total], paths, widths)
         for index, path in enumerate(paths):
             sources[path] = Source(columns[path], r[..., total + index])
     return {path: sources[path] for path in importance}
+
+
+def own_rows(draw: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...], share: Share | None, axis: int = 0) -> Tensor:
+    """Draw a tensor of a shape; a rank that has a share of the batch draws for all and keeps its own rows."""
+    return draw(shape) if share is None else share.draw(draw, shape, axis)
 
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -118,16 +126,18 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return unit_interval(random_words(math.prod(shape), generator)).view(shape)
 
 
-def draw_subset(paths: list[str], lead: torch.Size, generator: torch.Generator, device: torch.device) -> dict[str, Bool[Tensor, "*lead"]]:
+def draw_subset(
+    paths: list[str], lead: torch.Size, generator: torch.Generator, device: torch.device, share: Share | None = None
+) -> dict[str, Bool[Tensor, "*lead"]]:
     """Route each position through a random subset of the sites: its size k is uniform on 1..L, then every k-subset is equally likely.
 
     Source: "Interpreting Language Model Parameters" (2026), subset routing.
     """
     n = len(paths)
-    sizes = torch.randint(1, n + 1, lead, generator=generator, device=device)
+    sizes = own_rows(lambda shape: torch.randint(1, n + 1, shape, generator=generator, device=device), tuple(lead), share)
     if n == 1:
         return {paths[0]: torch.ones(lead, dtype=torch.bool, device=device)}
-    u = torch.rand(n, *lead, generator=generator, device=device)
+    u = own_rows(lambda shape: torch.rand(shape, generator=generator, device=device), (n, *lead), share, axis=1)
     # The rank of each of a few numbers is how many are below it, which is quicker to count than to sort.
     ranks = (u[:, None] > u).sum(1) if n <= _FEW else u.argsort(dim=0).argsort(dim=0)
     return {path: ranks[index] < sizes for index, path in enumerate(paths)}
@@ -139,7 +149,7 @@ def route_source(source: Source, routed: Bool[Tensor, "*lead"]) -> Source:
     return Source(torch.maximum(source.component, elsewhere[..., None]), torch.maximum(source.delta, elsewhere))
 
 
-def route_subsets(importance: Importance, generator: torch.Generator) -> dict[str, Bool[Tensor, "*lead"]]:
+def route_subsets(importance: Importance, generator: torch.Generator, share: Share | None = None) -> dict[str, Bool[Tensor, "*lead"]]:
     """Draw subsets of the sites as `draw_subset` does, one per position where all sites see the same positions.
 
     Elsewhere, as in a convolutional network, one is drawn for each index of the leading axes that the sites have in common: per input.
@@ -149,7 +159,7 @@ def route_subsets(importance: Importance, generator: torch.Generator) -> dict[st
     for lead in leads[1:]:
         agree = [a == b for a, b in zip(common, lead, strict=False)]
         common = common[: agree.index(False) if False in agree else len(agree)]
-    drawn = draw_subset(list(importance), common, generator, next(iter(importance.values())).device)
+    drawn = draw_subset(list(importance), common, generator, next(iter(importance.values())).device, share)
     rest = {path: (1,) * (len(lead) - len(common)) for path, lead in zip(importance, leads, strict=True)}
     return {path: drawn[path].view(*common, *rest[path]).expand(lead) for path, lead in zip(importance, leads, strict=True)}
 

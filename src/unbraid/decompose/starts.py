@@ -17,6 +17,7 @@ from unbraid.core.metrics import cut_metrics
 from unbraid.core.seeds import Streams
 from unbraid.decompose.checkpoint import latest_state, load_state
 from unbraid.decompose.config import DecomposeConfig, StartsConfig
+from unbraid.decompose.distributed import mean_metrics, share_out
 from unbraid.decompose.loop import Watch, train
 from unbraid.decompose.step import Step, importances_of
 from unbraid.decompose.training import Training, each_loss, needs_every_input, prepare
@@ -42,7 +43,7 @@ def choose_start(
     until = round(starts.until * config.steps)
     best, lowest, earlier = first, math.inf, 0.0
     for start in range(starts.count):
-        training = first if start == 0 else prepare(target, config, start)
+        training = first if start == 0 else prepare(target, config, start, first.ranks)
         folder = None if run is None else run / FOLDER / str(start)
         if folder is not None:
             _take_up(training, folder, target)
@@ -61,11 +62,11 @@ def choose_start(
 
 def _take_up(training: Training, folder: Path, target: Target) -> None:
     """Go on where this start was saved, if it was."""
-    folder.mkdir(parents=True, exist_ok=True)
+    training.ranks.first_does(lambda: folder.mkdir(parents=True, exist_ok=True))
     state = latest_state(folder / "state")
     if state is not None:
         load_state(training, state, target.fingerprint())
-    cut_metrics(folder / "metrics.jsonl", training.step)
+    training.ranks.first_does(lambda: cut_metrics(folder / "metrics.jsonl", training.step))
 
 
 def keep_only(start: int, run: Path) -> None:
@@ -85,12 +86,13 @@ def objective(training: Training, target: Target, config: DecomposeConfig) -> fl
     """Return the run's whole objective where it stands, averaged over batches and masks that are the same for every start."""
     streams = Streams(config.seed, training.streams.device)
     progress = training.step / config.steps
-    total = 0.0
+    total, ranks = 0.0, training.ranks
     batches = 2 * config.evaluation.batches
     for index in range(batches):
-        batch, weights, size = draw(target.data, index, config.batch_size, streams["choice"], needs_every_input(training))
+        drawn = draw(target.data, index, config.batch_size, streams["choice"], needs_every_input(training))
+        batch, weights, size, share = share_out(ranks, *drawn)
         clean = training.model.clean(batch)
         importances = importances_of(training.model, training.function, clean)
-        step = Step(training.model, clean, importances, target.behaviour, progress, streams, weights, size)
+        step = Step(training.model, clean, importances, target.behaviour, progress, streams, weights, size, share, ranks)
         total += sum(config.losses[name].weight(progress) * float(loss(step)) for name, loss in each_loss(training)) / batches
-    return total
+    return mean_metrics(ranks, {"objective": total})["objective"]

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from unbraid.core.config import Config
+from unbraid.core.ranks import ALONE, Ranks, Share
 from unbraid.core.registry import Registry
 from unbraid.core.schedules import geometric
 from unbraid.core.seeds import Streams
@@ -67,8 +68,10 @@ class Step:
         behaviour: How far two outputs are apart.
         progress: Share of the run that is done, in [0, 1].
         streams: The run's random streams.
-        weights: The share of the batch that each position stands for; None for equal shares.
-        size: How many inputs the batch stands for; None for as many as it has.
+        weights: The share of the batch that each position stands for; None for equal shares. They sum to 1, on average over ranks.
+        size: How many inputs the batch of all ranks stands for; None for as many as it has.
+        share: Which part of that batch this rank has; None for all of it.
+        ranks: Who has the rest.
         part: Which part of the step's batch this is, from 0.
         parts: Into how many parts it is divided.
         precision: In which masked passes run.
@@ -83,6 +86,8 @@ class Step:
     streams: Streams
     weights: Tensor | None = None
     size: int | None = None
+    share: Share | None = None
+    ranks: Ranks = ALONE
     part: int = 0
     parts: int = 1
     precision: Precision = "fp32"
@@ -92,14 +97,15 @@ class Step:
     def sources(self, sampling: Sampling) -> dict[str, Source]:
         """Return the step's random sources, drawn once however many losses use them."""
         if sampling not in self._drawn:
-            self._drawn[sampling] = draw_sources(self.importances.lower, self.streams["masks"], sampling)
+            self._drawn[sampling] = draw_sources(self.importances.lower, self.streams["masks"], sampling, self.share)
         return self._drawn[sampling]
 
     @property
     def positions(self) -> int:
-        """How many positions the batch stands for."""
+        """How many positions the batch of all ranks stands for."""
         output = self.clean.output
-        return self.size or output.numel() // output.shape[-1]
+        here = output.numel() // output.shape[-1]
+        return self.size or (here if self.share is None else here // self.share.rows * self.share.total)
 
     def distance(self, masks: Masks, fixed: bool = False) -> Tensor:
         """Return how far the masked output is from the target's own; with `fixed`, for a gradient with respect to the masks alone."""
@@ -122,6 +128,9 @@ class Step:
 class Loss(torch.nn.Module):
     """A term of the objective; what it remembers between steps are buffers, so that a checkpoint holds it.
 
+    Among ranks the term is the mean of what they return, and so is its gradient; a term that is no mean over examples takes the means
+    that it needs with `step.ranks.mean`.
+
     Attributes:
         needs_every_input: Whether the term keeps something per input of the batch, so that equal inputs may not share one.
     """
@@ -131,6 +140,10 @@ class Loss(torch.nn.Module):
     def forward(self, step: Step) -> Tensor:
         """Return the unweighted value, a scalar."""
         raise NotImplementedError
+
+    def rows(self) -> frozenset[str]:
+        """Return the names of the buffers with one row per example of the batch, of which each rank keeps its examples' alone."""
+        return frozenset()
 
     def after_backward(self, step: Step) -> None:
         """Run once the gradients of the step are known (a persistent adversary moves here)."""

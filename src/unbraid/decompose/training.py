@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from unbraid.core.devices import find_device
 from unbraid.core.errors import UserError
+from unbraid.core.ranks import ALONE, Ranks
 from unbraid.core.schedules import cosine
 from unbraid.core.seeds import Streams, stream_seed
 from unbraid.decompose.config import DecomposeConfig, GroupConfig, WarmupConfig
@@ -35,6 +36,8 @@ class Training:
         step: How many steps are done.
         start: Which of the run's starts this is.
         cpu_seconds: CPU time of earlier sessions of the same run.
+        ranks: The processes that train it together.
+        parts: Into how many parts a step's batch is divided.
     """
 
     model: DecomposedModel
@@ -45,9 +48,11 @@ class Training:
     step: int = 0
     start: int = 0
     cpu_seconds: float = 0.0
+    ranks: Ranks = ALONE
+    parts: int = 1
 
 
-def prepare(target: Target, config: DecomposeConfig, start: int = 0) -> Training:
+def prepare(target: Target, config: DecomposeConfig, start: int = 0, ranks: Ranks = ALONE) -> Training:
     """Build a run at step 0: initialised, not yet warmed up; each start has random streams of its own.
 
     Raises:
@@ -56,11 +61,15 @@ def prepare(target: Target, config: DecomposeConfig, start: int = 0) -> Training
     seed = config.seed if start == 0 else stream_seed(config.seed, f"start {start}")
     model, function = build(target, config, seed)
     _check_twin(target, model)
-    device = find_device(config.device)
+    device = find_device(ranks.device(config.device))
     model.to(device)
     function.to(device)
+    for part in function.modules():
+        if isinstance(part, ImportanceFunction):
+            part.ranks = ranks
     terms = nn.ModuleDict({name: loss.build(model).to(device) for name, loss in config.losses.items()})
-    return Training(model, function, terms, _optimizer(model, function, config), Streams(seed, device), start=start)
+    optimizer, streams = _optimizer(model, function, config), Streams(seed, device)
+    return Training(model, function, terms, optimizer, streams, start=start, ranks=ranks, parts=config.accumulate)
 
 
 def _check_twin(target: Target, model: DecomposedModel) -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 from signal import Signals
 
 from unbraid.core.config import read_yaml
-from unbraid.core.devices import cpu_seconds, environment, peak_memory_mb, use_threads
+from unbraid.core.devices import environment, peak_memory_mb, use_threads
 from unbraid.core.errors import UserError
 from unbraid.core.metrics import append_metrics, cut_metrics, read_metrics
+from unbraid.core.ranks import join
 from unbraid.core.signals import StopRequest
 from unbraid.core.storage import MANIFEST, disk_errors, sweep, write_json, write_text
 from unbraid.decompose.checkpoint import latest_state, load_state, save_state, saved_start
 from unbraid.decompose.config import DecomposeConfig
+from unbraid.decompose.distributed import check_agreement, cpu_seconds_of_all, told_what_is_saved
 from unbraid.decompose.loop import Watch, train
 from unbraid.decompose.result import CONFIG_FILE, Decomposition, save_target, target_of
 from unbraid.decompose.starts import FOLDER as STARTS
@@ -65,6 +67,8 @@ def decompose(
 ) -> Decomposition:
     """Write a target's weight matrices as sums of rank-one subcomponents, and learn which of them each input needs.
 
+    Under torchrun the processes train one decomposition together; each returns it, and rank 0 writes the folder.
+
     Args:
         target: The model under study.
         config: The settings; `unbraid.preset(...)` gives the published ones. Default: the engine's defaults.
@@ -76,7 +80,7 @@ def decompose(
         The trained decomposition.
 
     Raises:
-        UserError: A setting does not fit the target, the folder is taken or damaged, the disk is full, or a loss left the numbers.
+        UserError: A setting does not fit the target, the folder is taken or damaged, the disk is full, or a loss left the numbers; ranks disagree, or one was lost.
         Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
     config = config or DecomposeConfig()
@@ -84,10 +88,20 @@ def decompose(
         config = config.model_copy(update={"target": target.source})
     use_threads(config.threads)
     run = None if folder is None else Path(folder)
-    training, chosen = prepare(target, config), config.starts is None
-    if run is not None:
-        training, chosen = _open(run, training, target, config, resume)
-    display = _Display(config, report)
+    ranks = join()
+    with told_what_is_saved(run):
+        training, chosen = prepare(target, config, ranks=ranks), config.starts is None
+        if run is not None:
+            training, chosen = _open(run, training, target, config, resume)
+        check_agreement(ranks, training, config, target.fingerprint())
+        return _train(training, chosen, target, config, run, report)
+
+
+def _train(
+    training: Training, chosen: bool, target: Target, config: DecomposeConfig, run: Path | None, report: Report | None
+) -> Decomposition:
+    """Choose a start, where there are several, and train it to the end."""
+    display = _Display(config, report, training.ranks.first)
     with StopRequest() as stopped:
         if not chosen:
             training, finished = choose_start(
@@ -107,7 +121,7 @@ def decompose(
     if run is not None:
         watch.save(training)
         _close(run, training, config)
-        result.save_pretrained(run)
+        training.ranks.first_does(lambda: result.save_pretrained(run))
     return result
 
 
@@ -133,8 +147,8 @@ def is_finished(folder: Path) -> bool:
 class _Display:
     """Where a run's metrics go: to its folder, to a live display, and to memory, for each of its starts."""
 
-    def __init__(self, config: DecomposeConfig, report: Report | None) -> None:
-        self.config, self.report = config, report
+    def __init__(self, config: DecomposeConfig, report: Report | None, first: bool) -> None:
+        self.config, self.report, self.first = config, report, first
         self.rows: dict[int, list[Mapping[str, float]]] = {}
         self._began = time.monotonic()
         self._before_choice = 0 if config.starts is None else round(config.starts.until * config.steps)
@@ -146,6 +160,8 @@ class _Display:
 
         def log(step: int, metrics: dict[str, float]) -> None:
             rows.append({"step": step, **metrics})
+            if not self.first:
+                return
             if place is not None:
                 with disk_errors(place / "metrics.jsonl", "The last saved state is whole."):
                     append_metrics(place / "metrics.jsonl", step, metrics)
@@ -164,27 +180,41 @@ class _Display:
 
 def _settle(run: Path, training: Training, target: Target) -> None:
     """Make the chosen start the run itself; interrupted anywhere, the choice is made again and comes out the same."""
-    if (run / STARTS).exists():
+    ranks = training.ranks
+    if ranks.any((run / STARTS).exists()):
         with disk_errors(run, "The starts are saved."):
-            keep_only(training.start, run)
+            ranks.first_does(lambda: keep_only(training.start, run))
         save_state(training, run / "state", target.fingerprint())
-        forget_starts(run)
+        ranks.first_does(lambda: forget_starts(run))
 
 
 def _open(run: Path, training: Training, target: Target, config: DecomposeConfig, resume: bool) -> tuple[Training, bool]:
     """Start a run folder, or take up the one that is there; return the state to go on from, and whether its start is chosen."""
+    ranks = training.ranks
     if resume:
         state = latest_state(run / "state")
         chosen = config.starts is None or state is not None
         if state is not None:
-            training = prepare(target, config, saved_start(state))
+            training = prepare(target, config, saved_start(state), ranks)
             load_state(training, state, target.fingerprint())
-            forget_starts(run)
-        for place in (run, run / "state", *(run / STARTS).glob("*"), *(run / STARTS).glob("*/state")):
-            sweep(place)
-        if chosen:
-            cut_metrics(run / "metrics.jsonl", training.step)
+        ranks.first_does(lambda: _tidy(run, training.step if chosen else None, state is not None))
         return training, chosen
+    ranks.first_does(lambda: _begin(run, target, config))
+    return training, config.starts is None
+
+
+def _tidy(run: Path, step: int | None, state: bool) -> None:
+    """Remove what a killed session left, and the metrics after the step that the run goes on from."""
+    if state:
+        forget_starts(run)
+    for place in (run, run / "state", *(run / STARTS).glob("*"), *(run / STARTS).glob("*/state")):
+        sweep(place)
+    if step is not None:
+        cut_metrics(run / "metrics.jsonl", step)
+
+
+def _begin(run: Path, target: Target, config: DecomposeConfig) -> None:
+    """Write what a run folder has from the start."""
     if (run / CONFIG_FILE).exists():
         raise UserError(
             f"The folder {str(run)!r} already holds a run.", f"Go on with it: unbraid decompose --resume {run}, or choose another folder."
@@ -193,14 +223,17 @@ def _open(run: Path, training: Training, target: Target, config: DecomposeConfig
         save_target(target, run)
         write_text(run / CONFIG_FILE, config.to_yaml())
         write_json(run / "env.json", environment(config.device, config.threads))
-    return training, config.starts is None
 
 
 def _close(run: Path, training: Training, config: DecomposeConfig) -> None:
     """Write down what the run cost."""
+    seconds, ranks = cpu_seconds_of_all(training), training.ranks
+    if not ranks.first:
+        return
     with disk_errors(run, "The trained state is saved."):
         cost = {
-            "cpu_seconds": training.cpu_seconds + cpu_seconds(),
+            "ranks": ranks.count,
+            "cpu_seconds": seconds,
             "earlier_cpu_seconds": training.cpu_seconds,
             "peak_memory_mb": peak_memory_mb(),
             "steps": training.step,

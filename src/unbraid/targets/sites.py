@@ -159,7 +159,7 @@ def find_sites(
             or a declared tie that is not one.
     """
     modules = dict(module.named_modules())
-    sites = [_site(path, module, modules) for path in match_paths(module, patterns)]
+    sites = [site_at(path, module, modules) for path in match_paths(module, patterns)]
     weights = {site.path: _checked(site, modules) for site in sites}
     ties = _ties(sites, modules) | _declared(weights, tied)
     sites = [Site(site.path, site.d_in, site.d_out, ties.get(site.path), site.part) for site in sites]
@@ -171,7 +171,8 @@ def find_sites(
     return tuple(sites)
 
 
-def _site(path: str, root: nn.Module, modules: dict[str, nn.Module]) -> Site:
+def site_at(path: str, root: nn.Module, modules: dict[str, nn.Module]) -> Site:
+    """Return the site that a path names, by shapes alone."""
     whole, part = split_part(path)
     d_in, d_out = weight_of(modules[whole]).shape
     if part is None:

@@ -20,6 +20,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from unbraid.core.errors import UserError
+from unbraid.core.ranks import ALONE
 from unbraid.decompose.attribution import attributions, spread
 from unbraid.decompose.importance_function import ImportanceConfig, ImportanceFunction, SiteShape, importance_functions
 from unbraid.decompose.model import Clean, DecomposedModel
@@ -97,7 +98,10 @@ class AttributionTopK(ImportanceFunction):
         learning = self.training and torch.is_grad_enabled()
         if not learning and float(self.cut) >= 0:
             return (scores > self.cut).to(scores.dtype)
+        # Outside training a batch is whole on every rank.
+        ranks = self.ranks if learning else ALONE
+        scores = ranks.concat(scores)
         needed, cut = batch_top_k(scores, round(self.config.k * len(scores)))
         if learning:
             self._remember(cut)
-        return needed
+        return needed.chunk(ranks.count)[ranks.rank]

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from unbraid.core.ranks import Ranks
 from unbraid.decompose.importance_function import ImportanceConfig, ImportanceFunction, SiteShape, importance_functions
 
 
@@ -52,11 +53,11 @@ class _Gates(nn.Module):
         self.bias = nn.Parameter(torch.full((C,), config.bias))
         self.register_buffer("scale", torch.zeros(C))
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, ranks: Ranks) -> Tensor:
         """Map activations [..., C] to logits [..., C]; in training the running maximum follows."""
         if self.training and torch.is_grad_enabled():
             with torch.no_grad():
-                highest = h.abs().flatten(0, -2).amax(0)
+                highest = ranks.highest(h.abs().flatten(0, -2).amax(0))
                 # The first batch sets the scale; a smaller later one lets it sink slowly.
                 self.scale.copy_(torch.where(self.scale > 0, torch.lerp(highest, self.scale, self.decay), highest))
         scaled = h / self.scale.clamp(min=1e-6)
@@ -75,4 +76,4 @@ class ComponentReadout(ImportanceFunction):
 
     def forward(self, inputs: Mapping[str, Tensor], activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return each site's logits; gradients reach V through the activations."""
-        return {path: gates(activations[path]) for path, gates in zip(self.paths, self.gates, strict=True)}
+        return {path: gates(activations[path], self.ranks) for path, gates in zip(self.paths, self.gates, strict=True)}

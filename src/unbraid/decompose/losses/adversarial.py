@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from unbraid.decompose.adversary import Scope, as_sources, projected_ascent, random_sources
+from unbraid.decompose.adversary import Scope, as_sources, over_ranks, projected_ascent, random_sources
 from unbraid.decompose.masks import masks_from
 from unbraid.decompose.model import DecomposedModel
 from unbraid.decompose.step import Loss, LossConfig, Step, losses
@@ -42,11 +42,13 @@ class Adversarial(Loss):
     def forward(self, step: Step) -> Tensor:
         """Return the distance under the sources that the ascent ends with."""
         fixed = {path: g.detach() for path, g in step.importances.lower.items()}
-        start = random_sources(fixed, self.config.scope, step.streams["adversary"], self.config.choices)
+        config, share = self.config, step.share
+        start = random_sources(fixed, config.scope, step.streams["adversary"], config.choices, share)
         worst = projected_ascent(
-            lambda values: step.distance(masks_from(fixed, as_sources(values, fixed)), fixed=True),
+            lambda values: step.distance(masks_from(fixed, as_sources(values, fixed, share)), fixed=True),
             start,
-            self.config.ascent_steps,
-            self.config.step_size,
+            config.ascent_steps,
+            config.step_size,
+            lambda grads: over_ranks(grads, config.scope, step.ranks),
         )
-        return step.distance(masks_from(step.importances.lower, as_sources(worst, fixed)))
+        return step.distance(masks_from(step.importances.lower, as_sources(worst, fixed, share)))

@@ -66,7 +66,7 @@ class LpMinimality(Loss):
         p = linear(step.progress, config.p_start, config.p_start if config.p_end is None else config.p_end, config.anneal_until)
         terms: list[Tensor] = []
         for path in self.paths:
-            mean = lp_mean(step.importances.upper[path], p, step.weights)
+            mean = step.ranks.mean(lp_mean(step.importances.upper[path], p, step.weights))
             value = mean if config.beta == 0 else mean * (1 + config.beta * torch.log2(1 + mean * step.positions))
             terms.append(value.sum())
         return torch.stack(terms).sum()

@@ -17,7 +17,7 @@ from torch import Tensor
 from unbraid.core.errors import UserError
 from unbraid.decompose.adversary import Scope, as_sources
 from unbraid.decompose.losses.persistent_adversarial import PersistentAdversarial, PersistentAdversarialConfig
-from unbraid.decompose.masks import Source, draw_subset, masks_from
+from unbraid.decompose.masks import Source, draw_subset, masks_from, own_rows
 from unbraid.decompose.model import DecomposedModel
 from unbraid.decompose.step import Loss, Step, losses
 
@@ -56,10 +56,12 @@ class Merged(PersistentAdversarial):
         """Return the distance of the one merged pass."""
         lower = step.importances.lower
         fixed = self.climb(step)
-        adversarial, random = as_sources(self.attach(step), fixed), step.sources("continuous")
+        adversarial, random = as_sources(self.attach(step), fixed, step.share), step.sources("continuous")
         some = next(iter(lower.values()))
-        routed = draw_subset(list(lower), some.shape[:-1], step.streams["routing"], some.device)
-        met = torch.rand(len(some), generator=step.streams["routing"], device=some.device) < self.config.adversarial_share
+        chance = step.streams["routing"]
+        routed = draw_subset(list(lower), some.shape[:-1], chance, some.device, step.share)
+        drawn = own_rows(lambda shape: torch.rand(shape, generator=chance, device=some.device), (len(some),), step.share)
+        met = drawn < self.config.adversarial_share
         self._met = met
         here = met.view(-1, *[1] * (some.dim() - 2))
         sources = {

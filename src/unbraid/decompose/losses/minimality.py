@@ -97,7 +97,8 @@ class Minimality(Loss):
         config = self.config
         gamma = linear(step.progress, config.gamma_start, config.gamma_end, config.anneal_until)
         upper = {path: step.importances.upper[path] for path in self.paths}
-        f = torch.cat([smooth_l0(side_by_side(upper, paths), gamma, step.weights) for paths in grouped(upper)])
+        f = torch.cat([smooth_l0(side_by_side(upper, paths), gamma, step.weights) for paths in grouped(upper, step.share)])
+        f = step.ranks.mean(f)  # over the whole batch, before the frequency's logarithm
         if config.normalized:
             f = f * (1 + gamma**2)
         value = f if config.frequency is None else f + config.frequency.weight * self._frequency(f, config.frequency)

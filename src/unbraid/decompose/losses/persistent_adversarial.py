@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from unbraid.core.errors import UserError
-from unbraid.decompose.adversary import Scope, adam_ascent, as_sources, gradients, random_sources
+from unbraid.decompose.adversary import Scope, adam_ascent, as_sources, gradients, is_own, over_ranks, random_sources
 from unbraid.decompose.masks import masks_from
 from unbraid.decompose.model import DecomposedModel
 from unbraid.decompose.step import Loss, LossConfig, Step, losses
@@ -53,7 +53,7 @@ class PersistentAdversarial(Loss):
     def __init__(self, config: PersistentAdversarialConfig, paths: list[str]) -> None:
         super().__init__()
         self.config = config
-        self.needs_every_input = config.scope in ("bc", "bsc")
+        self.needs_every_input = is_own(config.scope)
         self.paths = paths
         for index in range(len(paths)):
             for name in ("sources", "first", "second"):
@@ -65,14 +65,18 @@ class PersistentAdversarial(Loss):
     def forward(self, step: Step) -> Tensor:
         """Return the distance after the early updates; the last update waits for `after_backward`."""
         fixed = self.climb(step)
-        return step.distance(masks_from(step.importances.lower, as_sources(self.attach(step), fixed)))
+        return step.distance(masks_from(step.importances.lower, as_sources(self.attach(step), fixed, step.share)))
 
     def climb(self, step: Step) -> dict[str, Tensor]:
         """Take the early updates, and return the importances without their gradient."""
         fixed = {path: g.detach() for path, g in step.importances.lower.items()}
         self._start(step, fixed)
+
+        def objective(values: dict[str, Tensor]) -> Tensor:
+            return step.distance(masks_from(fixed, as_sources(values, fixed, step.share)), fixed=True)
+
         for _ in range(self.config.ascent_steps if torch.is_grad_enabled() else 0):
-            grads = gradients(lambda values: step.distance(masks_from(fixed, as_sources(values, fixed)), fixed=True), self._precise(step))
+            grads = over_ranks(gradients(objective, self._precise(step)), self.config.scope, step.ranks)
             self._update({path: grad / step.parts for path, grad in grads.items()} if self._divided(step) else grads, step)
         return fixed
 
@@ -87,12 +91,18 @@ class PersistentAdversarial(Loss):
         weight = self.config.weight(step.progress)
         if len(grads) == len(self.paths) and weight:
             weight = weight if self._divided(step) else weight / step.parts
+            grads = over_ranks(grads, self.config.scope, step.ranks)
             self._update({path: grad / weight for path, grad in grads.items()}, step, self.moved())
         self._attached = {}
 
     def moved(self) -> Tensor | None:
         """Return which examples' sources the last update moves; None for all."""
         return None
+
+    def rows(self) -> frozenset[str]:
+        """The sources and their moments, where each example has its own."""
+        names = [f"{name}_{index}" for name in ("sources", "first", "second") for index in range(len(self.paths))]
+        return frozenset(names if self.needs_every_input else ())
 
     def _named(self, name: str) -> dict[str, Tensor]:
         return {path: getattr(self, f"{name}_{index}") for index, path in enumerate(self.paths)}
@@ -103,8 +113,7 @@ class PersistentAdversarial(Loss):
         self._moves = 0
         if self.sources_0 is None:
             parts = step.parts if self._divided(step) else 1
-            whole = {path: g[:1].expand(len(g) * parts, *g.shape[1:]) if parts > 1 else g for path, g in importance.items()}
-            drawn = random_sources(whole, self.config.scope, step.streams["adversary"], self.config.choices)
+            drawn = random_sources(importance, self.config.scope, step.streams["adversary"], self.config.choices, step.share, parts)
             kept = torch.bfloat16 if self.config.stored == "bf16" else torch.float32
             for index, value in enumerate(source.to(kept) for source in drawn.values()):
                 setattr(self, f"sources_{index}", value)

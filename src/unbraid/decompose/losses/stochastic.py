@@ -49,4 +49,4 @@ def routed_distance(step: Step, sources: dict[str, Source], routing: Routing, de
         return torch.stack([step.distance({path: mask}) for path, mask in masks.items()]).mean()
     if routing == "all":
         return step.distance(masks_from(lower, sources, delta))
-    return step.distance(masks_from(lower, sources, delta, route_subsets(lower, step.streams["routing"])))
+    return step.distance(masks_from(lower, sources, delta, route_subsets(lower, step.streams["routing"], step.share)))
