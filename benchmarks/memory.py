@@ -22,8 +22,17 @@ from unbraid.core.devices import keep_freed_memory, peak_memory_mb, set_waiting_
 OWN_BLOCKS = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 _LLAMA = {"num_attention_heads": 4, "num_key_value_heads": 2, "attn_implementation": "eager", "use_cache": False}
 _MINIMALITY = {"coefficient": 1e-3}
+_LANGUAGE = {
+    "importance": {"kind": "shared-transformer", "d_model": 128, "layers": 2, "heads": 4},
+    "losses": {
+        "faithfulness": {"coefficient": 10.0, "relative": True},
+        "stochastic": {"coefficient": 0.5, "routing": "subset"},
+        "persistent-adversarial": {"coefficient": 0.5, "scope": "bsc"},
+        "minimality": {"coefficient": 3e-4, "normalized": True, "frequency": {"weight": 0.3}},
+    },
+}
 
-# No figure of them enters the prediction. The last one was added when the prediction was done, and measured once.
+# No figure of them enters the prediction. The last three were added when the prediction was done.
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "4 layers, d 256, all MLPs, adversary per position": {
         "model": ("llama", {"hidden_size": 256, "intermediate_size": 683, "num_hidden_layers": 4, "vocab_size": 2048, **_LLAMA}),
@@ -106,6 +115,18 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
                 "minimality": {"kind": "lp-minimality", "coefficient": 1e-3, "beta": 0.5},
             },
         },
+    },
+    "6 layers, d 192, all matrices, shared transformer, as vpd-lm-small": {
+        "model": ("llama", {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 6, "vocab_size": 3000, **_LLAMA}),
+        "sites": "*.layers.*proj",
+        "window": 64,
+        "settings": {"batch_size": 8, "components": 512, **_LANGUAGE},
+    },
+    "the same, bf16, in 2 parts, passes run again": {
+        "model": ("llama", {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 6, "vocab_size": 3000, **_LLAMA}),
+        "sites": "*.layers.*proj",
+        "window": 64,
+        "settings": {"batch_size": 16, "components": 512, **_LANGUAGE, "precision": "bf16", "accumulate": 2, "recompute": True},
     },
 }
 

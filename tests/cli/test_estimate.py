@@ -44,13 +44,23 @@ def estimate(cli: Cli, model: Path, *words: str) -> dict[str, int]:
     return json.loads(told.out)
 
 
-def test_the_count_is_what_a_real_run_keeps() -> None:
-    """On tensors with contents, the same tracker sees the same bytes; sources are drawn as 16-bit words, and kernels may use fewer temporaries."""
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"accumulate": 2, "recompute": True},
+        {"precision": "bf16"},
+        {"precision": "bf16", "recompute": True},
+        {"importance": {"kind": "shared-transformer", "d_model": 32}, "components": 600},
+    ],
+)
+def test_the_count_is_what_a_real_run_keeps(more: dict[str, object]) -> None:
+    """On tensors with contents, the same tracker sees the same bytes."""
     module = tiny_llama(vocab_size=300).float().requires_grad_(False)
     target = Target(
         module, sites="*.mlp.*", data=lambda size, generator: torch.randint(0, 300, (size, WINDOW), generator=generator), behaviour="kl"
     )
-    config = DecomposeConfig.parse({**SETTINGS, "steps": 3, "warmup": {"steps": 0}, "log_every_steps": 1})
+    config = DecomposeConfig.parse({**SETTINGS, **more, "steps": 3, "warmup": {"steps": 0}, "log_every_steps": 1})
     training = prepare(target, config)
     trained = [*training.model.parameters(), *training.function.parameters()]
     with LiveBytes() as live:
@@ -60,7 +70,7 @@ def test_the_count_is_what_a_real_run_keeps() -> None:
     with torch.device("meta"):
         empty = type(module)(module.config).float().eval()
     memory = memory_on_paper(empty, paper_sites(empty, "*.mlp.*"), PaperTokens(WINDOW), behaviour_named("kl"), config)
-    assert memory.step == pytest.approx(live.peak + before + frozen, rel=0.1)
+    assert memory.step == pytest.approx(live.peak + before + frozen, rel=0.05)
 
 
 def test_no_weights_are_needed(cli: Cli, on_paper: Path) -> None:
@@ -76,7 +86,7 @@ def test_more_ranks_take_less_each_but_what_is_drawn_for_all(cli: Cli, on_paper:
     one, four = estimate(cli, on_paper), estimate(cli, on_paper, "--gpus=4")
     assert four["factors"] == one["factors"]
     assert four["adversary"] < one["adversary"] / 3.9
-    assert one["passes"] / 4 < four["passes"] < one["passes"] / 2
+    assert one["passes"] / 4 < four["passes"] < one["passes"] / 2, "gradients are among it, and no smaller"
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ def test_broken_compiler_leaves_torch(compiler: str, tmp_path: Path, monkeypatch
     monkeypatch.setenv("CC", compiler)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("UNBRAID_KERNELS", raising=False)
-    assert kernels.library.__wrapped__() is None
+    assert kernels.built.__wrapped__() is None
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -243,14 +243,14 @@ def test_broken_compiler_leaves_torch(compiler: str, tmp_path: Path, monkeypatch
 def test_cache_that_cannot_be_written_leaves_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert kernels.library.__wrapped__() is None
+    assert kernels.built.__wrapped__() is None
 
 
 @needs_kernels
 def test_kernels_are_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert kernels.library.__wrapped__() is not None
+    assert kernels.built.__wrapped__() is not None
     (built,) = (path for path in tmp_path.rglob("*") if path.is_file())
     assert built.name.startswith("kernels-")
     monkeypatch.setenv("CC", "false")
-    assert kernels.library.__wrapped__() is not None
+    assert kernels.built.__wrapped__() is not None

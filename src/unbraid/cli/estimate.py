@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,8 +21,7 @@ _PARTS = {
     "importance": "the importance function",
     "moments": "AdamW's two averages",
     "adversary": "what losses remember: an adversary's sources and their averages",
-    "gradients": "gradients of V, U and the importance function",
-    "passes": "one step: activations of all passes, masks, logits",
+    "passes": "one step: activations of all passes, masks, logits, gradients",
 }
 
 
@@ -52,7 +51,6 @@ def estimate(
     """
     start(None)
     from unbraid.core.config import read_yaml
-    from unbraid.decompose.config import DecomposeConfig
     from unbraid.decompose.on_paper import memory_on_paper
     from unbraid.decompose.preset import resolve
     from unbraid.targets.behaviour import behaviour_named
@@ -60,10 +58,14 @@ def estimate(
     from unbraid.targets.models.load import model_on_paper
     from unbraid.targets.models.paper import PaperTokens, paper_sites
 
-    overrides = [*(set_ or []), *_given(components=components, batch_size=batch_size), *_precision(dtype, DecomposeConfig.model_fields)]
+    overrides = [*(set_ or []), *_given(components=components, batch_size=batch_size), *_precision(dtype)]
     settings = resolve(None, preset or LanguageModel.recipe, {} if config is None else read_yaml(config), overrides)
-    if settings.batch_size % gpus:
-        raise UserError(f"A batch of {settings.batch_size} cannot be shared by {gpus}.", f"Make --batch-size a multiple of {gpus}.")
+    together = gpus * settings.accumulate
+    if settings.batch_size % together:
+        parts = "" if settings.accumulate == 1 else f" in {settings.accumulate} parts"
+        raise UserError(
+            f"A batch of {settings.batch_size} cannot be shared by {gpus}{parts}.", f"Make --batch-size a multiple of {together}."
+        )
     module = model_on_paper(model).float()
     found = paper_sites(module, sites)
     memory = memory_on_paper(module, found, PaperTokens(window), behaviour_named("kl"), settings, gpus)
@@ -77,20 +79,16 @@ def _given(**values: int | None) -> list[str]:
     return [f"{name}={value}" for name, value in values.items() if value is not None]
 
 
-def _precision(dtype: str | None, fields: Any) -> list[str]:
+def _precision(dtype: str | None) -> list[str]:
     """Return the setting that asks for a precision.
 
     Raises:
-        UserError: There is no such precision, or the engine has no setting for it.
+        UserError: There is no such precision.
     """
-    names = {"float32": "float32", "fp32": "float32", "bf16": "bfloat16", "bfloat16": "bfloat16"}
-    if dtype is None or names.get(dtype) == "float32":
-        return []
-    if dtype not in names:
+    names = {"float32": "fp32", "fp32": "fp32", "bf16": "bf16", "bfloat16": "bf16"}
+    if dtype is not None and dtype not in names:
         raise UserError(f"--dtype {dtype!r} is not known.", "Give float32 or bf16.")
-    if "precision" not in fields:
-        raise UserError("This engine computes in float32 only.", "Leave --dtype out.")
-    return [f"precision={names[dtype]}"]
+    return [] if dtype is None else [f"precision={names[dtype]}"]
 
 
 def _show(memory: Memory, title: str, gpus: int) -> None:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unbraid.decompose.kernels import library
+from unbraid.decompose.kernels import library, on_cpu
 
 SLOPE = 0.01
 
@@ -21,12 +21,7 @@ SLOPE = 0.01
 def _c(*tensors: Tensor) -> ctypes.CDLL | None:
     """Return the kernels if they can take these tensors: float32 matrices on the CPU with unit column stride."""
     for tensor in tensors:
-        if (
-            tensor.dtype != torch.float32
-            or tensor.device.type != "cpu"
-            or tensor.dim() != 2
-            or (tensor.stride(1) != 1 and tensor.shape[1] != 1)
-        ):
+        if tensor.dtype != torch.float32 or not on_cpu(tensor) or tensor.dim() != 2 or (tensor.stride(1) != 1 and tensor.shape[1] != 1):
             return None
     return library()
 
@@ -113,7 +108,7 @@ def smooth_count(g: Float[Tensor, "positions C"], weights: Float[Tensor, " posit
 
 def unit_interval(words: Tensor) -> Float[Tensor, " n"]:
     """Map 16-bit words [n] to [0, 1] in steps of 1 / 65535."""
-    c = library() if words.device.type == "cpu" else None
+    c = library() if on_cpu(words) else None
     if c is None:
         return words.float().add_(32768.0).mul_(1.0 / 65535.0)
     out = torch.empty(words.shape, dtype=torch.float32)

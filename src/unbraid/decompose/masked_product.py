@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unbraid.decompose.kernels import library
+from unbraid.decompose.kernels import library, on_cpu
 from unbraid.decompose.masks import Between
 
 
@@ -110,7 +110,7 @@ def _c(*tensors: Tensor | None) -> ctypes.CDLL | None:
     for tensor in tensors:
         if tensor is None:
             continue
-        if tensor.device.type != "cpu" or tensor.dtype not in (torch.float32, torch.bool):
+        if not on_cpu(tensor) or tensor.dtype not in (torch.float32, torch.bool):
             return None
         if tensor.dim() == 2 and tensor.stride(1) != 1 and tensor.shape[1] != 1:
             return None
@@ -200,6 +200,6 @@ def _excess_backward(
             grad_kept -= through.float().sum(1)
         found = (h * rest, grad_e * rest, through * (1 - r), through * (1 - g))
         return tuple(value if need else None for value, need in zip(found, needs, strict=True))
-    out = [torch.empty(h.shape) if need else None for need in needs]
+    out = [h.new_empty(h.shape) if need else None for need in needs]
     c.masked_excess_backward(*_strided(grad_e, h, g, r, kept, routed), *map(_p, out), _p(grad_kept), *_size(h))
     return tuple(out)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from unbraid.core.ranks import Ranks
 from unbraid.core.seeds import Streams
 from unbraid.decompose.config import DecomposeConfig, WarmupConfig
+from unbraid.decompose.kernels import counts_as_cpu
 from unbraid.decompose.loop import Watch, train
 from unbraid.decompose.losses.faithfulness import model_faithfulness
 from unbraid.decompose.training import Training, build
@@ -86,8 +88,9 @@ class Memory:
         importance: The importance function.
         moments: AdamW's two averages of both.
         adversary: What losses remember, such as a persistent adversary's sources and their two averages.
-        gradients: Of factors and importance function.
-        passes: What one step adds to all of that: activations of the clean and masked passes, masks, outputs.
+        gradients: Of factors and importance function, when a step has them all.
+        passes: What one step adds to the five above when it is highest: activations of the clean and masked passes, masks, outputs, and what it then has
+            of the gradients.
         step: The most during a training step.
         warmup: The most while the factors are trained on faithfulness alone.
         saving: The most while a state is saved, which on a GPU is memory of the host.
@@ -171,13 +174,20 @@ def memory_on_paper(
     )
     target = PaperTarget(module, sites, data, behaviour)
     live = LiveBytes()
-    with torch.device("meta"), WithoutContents(), live:
+    place = counts_as_cpu() if config.device == "cpu" else nullcontext()
+    with place, torch.device("meta"), WithoutContents(), live:
         model, function = build(target, short)
         losses = nn.ModuleDict({name: loss.build(model) for name, loss in short.losses.items()})
         groups = [list(model.parameters()), list(function.parameters())]
         parameters = [parameter for group in groups for parameter in group]
         training = Training(
-            model, function, losses, PaperAdamW([{"params": group} for group in groups if group]), Streams(0), ranks=PaperRanks(0, ranks)
+            model,
+            function,
+            losses,
+            PaperAdamW([{"params": group} for group in groups if group]),
+            Streams(0),
+            ranks=PaperRanks(0, ranks),
+            parts=config.accumulate,
         )
         frozen = _bytes([*module.parameters(), *module.buffers()])
         warmup = _warmup(training, live) + _bytes(model.parameters()) * 2 + frozen if config.warmup.steps else 0
@@ -197,7 +207,7 @@ def memory_on_paper(
         state = [tensor for part in parts for tensor in part.state_dict().values()]
         state += [value for entry in training.optimizer.state.values() for value in entry.values()]
     saving = everything + _bytes(state)  # which is copied to be written
-    return Memory(**kept, gradients=gradients, passes=step - everything, step=step, warmup=warmup, saving=saving)
+    return Memory(**kept, gradients=gradients, passes=step - sum(kept.values()), step=step, warmup=warmup, saving=saving)
 
 
 def _warmup(training: Training, live: LiveBytes) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -20,15 +20,9 @@ from unbraid.decompose.fused import leaky_hard
 from unbraid.decompose.importance_function import ImportanceFunction
 from unbraid.decompose.masks import Masks, Sampling, Source, draw_sources
 from unbraid.decompose.model import Clean, DecomposedModel
+from unbraid.decompose.precision import Precision, in_precision
 from unbraid.decompose.vocabulary import distance_between
 from unbraid.targets.behaviour import Behaviour
-
-Precision = Literal["fp32", "bf16"]
-
-
-def in_precision(precision: Precision, like: Tensor) -> torch.autocast:
-    """Return the context in which matrix products run in this precision, on the device of `like`."""
-    return torch.autocast(like.device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 @dataclass(frozen=True)

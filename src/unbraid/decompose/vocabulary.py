@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unbraid.decompose.columns import is_large
-from unbraid.decompose.kernels import library
+from unbraid.decompose.kernels import library, on_cpu
 from unbraid.targets.behaviour import BEHAVIOURS, Behaviour
 
 _BLOCK = 1 << 24  # so many logits at a time, outside the kernels
@@ -69,7 +69,7 @@ class _VocabularyKL(torch.autograd.Function):
 
 
 def _c(*tensors: Tensor) -> ctypes.CDLL | None:
-    fits = all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.stride(-1) == 1 for tensor in tensors)
+    fits = all(tensor.dtype == torch.float32 and on_cpu(tensor) and tensor.stride(-1) == 1 for tensor in tensors)
     return library() if fits else None
 
 

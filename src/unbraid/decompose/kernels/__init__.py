@@ -13,8 +13,11 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,8 +27,42 @@ from unbraid.core.storage import cache_folder
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-shared", "-fPIC")
 
 
-@functools.cache
+_WITHOUT_CONTENTS: list[Any] = []  # what stands for the kernels inside `counts_as_cpu`
+
+
+class _Idle(ctypes.CDLL):
+    """Kernels that do nothing, for tensors that hold nothing."""
+
+    def __init__(self) -> None:
+        """Load nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: None
+
+
+@contextmanager
+def counts_as_cpu() -> Generator[None]:
+    """Let torch's "meta" tensors, which have no contents, go the way of those on the CPU, so that as much is made as there."""
+    if built() is not None:
+        _WITHOUT_CONTENTS.append(_Idle())
+    try:
+        yield
+    finally:
+        _WITHOUT_CONTENTS.clear()
+
+
+def on_cpu(tensor: Tensor) -> bool:
+    """Whether a tensor lies where the kernels can read it."""
+    return tensor.device.type == "cpu" or (bool(_WITHOUT_CONTENTS) and tensor.device.type == "meta")
+
+
 def library() -> ctypes.CDLL | None:
+    """Return the compiled kernels; None where there are none."""
+    return _WITHOUT_CONTENTS[0] if _WITHOUT_CONTENTS else built()
+
+
+@functools.cache
+def built() -> ctypes.CDLL | None:
     """Return the compiled kernels, building them if this machine has not yet; None where that cannot be done."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if os.environ.get("UNBRAID_KERNELS", "1") == "0" or compiler is None:
@@ -42,7 +79,7 @@ def library() -> ctypes.CDLL | None:
 
 def kernels_for(*tensors: Tensor) -> ctypes.CDLL | None:
     """Return the kernels if these tensors are float32, contiguous and on the CPU."""
-    return library() if all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in tensors) else None
+    return library() if all(t.dtype == torch.float32 and on_cpu(t) and t.is_contiguous() for t in tensors) else None
 
 
 def _key(source: str) -> str:
