@@ -17,8 +17,11 @@ from tests.ranks import begin, finish
 from unbraid.core.errors import UserError
 from unbraid.core.ranks import ALONE, LostRank, Ranks
 from unbraid.decompose.adversary import over_ranks
+from unbraid.decompose.checkpoint import _of_all, _own
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.distributed import check_agreement, share_out, told_what_is_saved
+from unbraid.decompose.finite import check_step
+from unbraid.decompose.step import Step, importances_of
 from unbraid.decompose.training import prepare
 from unbraid.targets.data import Batch
 from unbraid.targets.target import Target
@@ -65,6 +68,17 @@ class TwoThatSay(Ranks):
         return [text, json.dumps({**json.loads(text), **self.__dict__["changed"]})]
 
 
+class TwoThatHold(Ranks):
+    """Two ranks that hold these rows of each part."""
+
+    def __init__(self, held: list[Tensor], rank: int) -> None:
+        super().__init__(rank, 2)
+        object.__setattr__(self, "held", held)
+
+    def concat(self, rows: Tensor) -> Tensor:
+        return torch.cat([part.unflatten(0, (2, -1)).transpose(0, 1) for part in self.__dict__["held"]])
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -84,6 +98,37 @@ def test_what_ranks_disagree_on_is_named(target: Target, changed: dict[str, obje
     (name,) = changed
     with pytest.raises(UserError, match=re.escape(f"The ranks do not agree on {name}: rank 0 has")):
         check_agreement(TwoThatSay(**changed), training, config, "print")
+
+
+def test_starts_that_ranks_cannot_compare_are_refused(target: Target) -> None:
+    config = DecomposeConfig.parse({"components": 3, "batch_size": 8, "accumulate": 2, "starts": {}, "losses": {"merged": {}}})
+    with pytest.raises(UserError, match="Several ranks cannot choose between starts with accumulate=2 and the loss 'merged'"):
+        check_agreement(TwoThatSay(), prepare(target, config), config, "print")
+
+
+def test_rows_of_parts_are_put_together_and_shared_out_again(target: Target) -> None:
+    """A batch of 8 in 2 parts on 2 ranks: each part's 4 rows are shared out for themselves."""
+    whole = torch.arange(8.0)[:, None]
+    held = [torch.tensor([[0.0], [1.0], [4.0], [5.0]]), torch.tensor([[2.0], [3.0], [6.0], [7.0]])]
+    config = DecomposeConfig.parse({"components": 3, "batch_size": 8, "accumulate": 2, "losses": {"merged": {}}})
+    for rank in range(2):
+        training = prepare(target, config, ranks=TwoThatHold(held, rank))
+        assert torch.equal(_own(training, "merged.sources_0", whole), held[rank])
+        assert torch.equal(_own(training, "merged.updates", whole), whole)
+        assert torch.equal(_of_all(training, held[rank]), whole)
+
+
+def test_a_rank_that_leaves_the_numbers_stops_all(target: Target) -> None:
+    class OtherIsBad(Ranks):
+        def any(self, flag: bool) -> bool:
+            return True
+
+    training = prepare(target, DecomposeConfig(components=3))
+    clean = training.model.clean(target.data.batch(0, 4, torch.Generator()))
+    importances = importances_of(training.model, training.function, clean)
+    step = Step(training.model, clean, importances, target.behaviour, 0.0, training.streams, ranks=OtherIsBad(0, 2))
+    with pytest.raises(UserError, match="another rank's part"):
+        check_step(step, torch.tensor(1.0), {})
 
 
 @pytest.mark.parametrize("make", [lambda x: x, lambda x: (x, torch.ones(3)), lambda x: {"x": x, "scale": torch.tensor(2.0)}])

@@ -59,11 +59,13 @@ def describe(progress: Progress, first_step: int, first_seconds: float) -> str:
 
 @contextmanager
 def watched(text: str) -> Generator[Callable[[str], None]]:
-    """Say on a terminal what is being waited for; give what tells how far it is."""
+    """Say on a terminal what is being waited for, on the first of several ranks; give what tells how far it is."""
     from rich.console import Console
 
+    from unbraid.core.ranks import current
+
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or not current().first:
         yield lambda how_far: None
         return
     with console.status(text) as status:

@@ -22,7 +22,7 @@ from unbraid.core.errors import UserError
 from unbraid.core.ranks import LostRank, Ranks, Share
 from unbraid.core.storage import MANIFEST
 from unbraid.decompose.config import DecomposeConfig
-from unbraid.decompose.training import Training
+from unbraid.decompose.training import Training, each_loss
 from unbraid.targets.data import Batch
 
 
@@ -92,10 +92,11 @@ def check_agreement(ranks: Ranks, training: Training, config: DecomposeConfig, f
     """Check that all ranks are about to train the same thing.
 
     Raises:
-        UserError: One has other settings, another target, other code, or stands at another step.
+        UserError: One has other settings, another target, other code, or stands at another step; or the settings are not for several ranks.
     """
     if ranks.count == 1:
         return
+    _check_choice(training, config)
     facts = {
         "the code of unbraid (a hash)": _code_hash(),
         "torch's version": torch.__version__,
@@ -113,6 +114,16 @@ def check_agreement(ranks: Ranks, training: Training, config: DecomposeConfig, f
                     f"The ranks do not agree on {name}: rank 0 has {ours}, rank {rank} has {theirs}.",
                     "Start all of them with the same command, the same version of unbraid and the same files.",
                 )
+
+
+def _check_choice(training: Training, config: DecomposeConfig) -> None:
+    """Refuse to compare starts where ranks hold an adversary's sources part by part, but the comparison takes the batch whole."""
+    own = next((name for name, loss in each_loss(training) if loss.rows()), None)
+    if config.starts is not None and config.accumulate > 1 and own is not None:
+        raise UserError(
+            f"Several ranks cannot choose between starts with accumulate={config.accumulate} and the loss {own!r}, which keeps sources per example.",
+            "Set accumulate=1 or starts=null, or run in one process.",
+        )
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

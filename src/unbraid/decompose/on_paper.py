@@ -7,7 +7,7 @@ counted is what the engine keeps, whatever its settings, and nothing has to be r
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -63,14 +63,19 @@ class LiveBytes(TorchDispatchMode):
         self.peak = max(self.peak, self.now)
 
 
-class WithoutContents(TorchFunctionMode):
-    """Makes every new tensor one without contents, and answers what the engine asks of contents as an ordinary run would."""
+class Answers(TorchDispatchMode):
+    """Answers 1, or yes, where a number is read from a tensor without contents, as it would be in an ordinary run; also within a backward pass."""
 
-    _ANSWERS: Mapping[Any, object] = {Tensor.__bool__: True, Tensor.__int__: 1, Tensor.__float__: 1.0, Tensor.item: 1.0}
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].device.type == "meta":
+            return True if args[0].dtype == torch.bool else 1.0 if args[0].is_floating_point() else 1
+        return func(*args, **(kwargs or {}))
+
+
+class WithoutContents(TorchFunctionMode):
+    """Makes every new tensor one without contents."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in self._ANSWERS:
-            return self._ANSWERS[func]
         kwargs = {**(kwargs or {})}
         kwargs.pop("generator", None)
         if "device" in kwargs:
@@ -175,7 +180,7 @@ def memory_on_paper(
     target = PaperTarget(module, sites, data, behaviour)
     live = LiveBytes()
     place = counts_as_cpu() if config.device == "cpu" else nullcontext()
-    with place, torch.device("meta"), WithoutContents(), live:
+    with place, torch.device("meta"), WithoutContents(), live, Answers():
         model, function = build(target, short)
         losses = nn.ModuleDict({name: loss.build(model) for name, loss in short.losses.items()})
         groups = [list(model.parameters()), list(function.parameters())]

@@ -37,7 +37,10 @@ class _Idle(ctypes.CDLL):
         """Load nothing."""
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *arguments: None
+        def nothing(*_: object) -> None:
+            """Do nothing."""
+
+        return nothing
 
 
 @contextmanager
