@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from typing import Any
 from benchmarks.runs import ROOT, provenance, write_between
 from unbraid.decompose.front import Point, beats, compare_fronts
 from unbraid.decompose.plot_front import plot_front
-from unbraid.targets.models.shipped import shipped_training
+from unbraid.targets.models.shipped import shipped_folder, shipped_training
 
 PRESET = "vpd-lm-small"
 COEFFICIENT = "losses.minimality.coefficient"
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None, help="instead of the preset's; every schedule spans them")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "language-model")
     parser.add_argument("--tables-only", action="store_true", help="measure nothing; write the tables from the file that is there")
+    parser.add_argument("--ship", action="store_true", help="also put seed 0 of the recipe into the package, for unbraid.load")
     parser.add_argument("--as-is", action="store_true", help="measure nothing; write what is finished, and name what is missing")
     arguments = parser.parse_args()
     out = ROOT / "benchmarks" / "language_model.json"
@@ -83,6 +85,8 @@ def main() -> None:
         tree = {**provenance(), "model": arguments.model, "preset": PRESET, "missing": missing, "runs": rows}
         out.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
         print(f"{len(rows)} runs; missing: {', '.join(missing) or 'none'}")
+        if arguments.ship:
+            ship(arguments.folder / runs[0].name, arguments.model)
     write_tables(json.loads(out.read_text(encoding="utf-8")))
 
 
@@ -128,6 +132,14 @@ def read(run: Run, folder: Path) -> dict[str, Any] | None:
         "cpu_seconds": cost.get("cpu_seconds"),
         "lines": {key: {name: lines[key][name] for name in ("value", "passed", "nulls")} for key in wanted},
     }
+
+
+def ship(run: Path, model: str) -> None:
+    """Put a run's product and its scorecard where `unbraid.load` looks for them."""
+    place = shipped_folder() / model / "decomposition"
+    place.mkdir(parents=True, exist_ok=True)
+    for name in ("config.yaml", "model.safetensors", "manifest.json", "scorecard.json", "metrics.jsonl", "env.json"):
+        shutil.copy(run / name, place / name)
 
 
 def write_tables(tree: dict[str, Any]) -> None:
