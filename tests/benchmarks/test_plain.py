@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks import plain
 from benchmarks.plain import PlainTraining
+from unbraid.core.ranks import Share
 from unbraid.core.seeds import Streams
 from unbraid.decompose import masks as masks_module
 from unbraid.decompose import step as step_module
@@ -92,7 +93,9 @@ def engine_step(fixed: Fixed, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str
     routing, sources = fixed.drawn()
     draws = Draws(routing)
 
-    def given(importance: Mapping[str, Tensor], generator: torch.Generator, sampling: str = "continuous") -> dict[str, Source]:
+    def given(
+        importance: Mapping[str, Tensor], generator: torch.Generator, sampling: str = "continuous", share: Share | None = None
+    ) -> dict[str, Source]:
         assert {path: g.shape for path, g in importance.items()} == {path: source.component.shape for path, source in sources.items()}
         return sources
 
