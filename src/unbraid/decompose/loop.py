@@ -14,6 +14,7 @@ from unbraid.decompose.finite import check_step
 from unbraid.decompose.prune import prune
 from unbraid.decompose.step import Step, importances_of
 from unbraid.decompose.training import Training, clip_gradients, each_loss, sample, set_learning_rates, warm_up
+from unbraid.targets.data import Batch
 from unbraid.targets.target import Target
 
 
@@ -67,11 +68,12 @@ def train(training: Training, target: Target, config: DecomposeConfig, watch: Wa
 
 def _part(training: Training, target: Target, config: DecomposeConfig, progress: float, part: int, logs: bool) -> dict[str, float]:
     """Add the gradients of one part of the batch, which is all of it unless the settings divide it; return its metrics if they are wanted."""
-    batch, weights, size, share = share_out(training.ranks, *sample(training, target, config, part))
-    clean = training.model.clean(batch)
-    importances = importances_of(training.model, training.function, clean, config.precision)
-    now = Step(training.model, clean, importances, target.behaviour, progress, training.streams, weights, size, share, training.ranks)
-    now.part, now.parts, now.precision, now.recompute = part, config.accumulate, config.precision, config.recompute
+    elsewhere = None
+    if target.elsewhere is not None:
+        elsewhere = _step(training, target, config, progress, part, sample(training, target, config, part, elsewhere=True))
+        elsewhere.keeps_delta = True
+    now = _step(training, target, config, progress, part, sample(training, target, config, part))
+    now.elsewhere = elsewhere
     values = {name: loss(now) for name, loss in each_loss(training)}
     total = torch.stack([config.losses[name].weight(progress) * value for name, value in values.items()]).sum()
     check_step(now, total, values)
@@ -79,6 +81,18 @@ def _part(training: Training, target: Target, config: DecomposeConfig, progress:
     for _, loss in each_loss(training):
         loss.after_backward(now)
     return _metrics(now, total, values) if logs else {}
+
+
+def _step(
+    training: Training, target: Target, config: DecomposeConfig, progress: float, part: int, drawn: tuple[Batch, Tensor | None, int | None]
+) -> Step:
+    """Run the target's own pass on this rank's rows of a batch, and ask what they need."""
+    batch, weights, size, share = share_out(training.ranks, *drawn)
+    clean = training.model.clean(batch)
+    importances = importances_of(training.model, training.function, clean, config.precision)
+    step = Step(training.model, clean, importances, target.behaviour, progress, training.streams, weights, size, share, training.ranks)
+    step.part, step.parts, step.precision, step.recompute = part, config.accumulate, config.precision, config.recompute
+    return step
 
 
 @torch.no_grad()

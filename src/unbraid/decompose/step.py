@@ -70,6 +70,8 @@ class Step:
         parts: Into how many parts it is divided.
         precision: In which masked passes run.
         recompute: Whether masked passes keep no activations.
+        keeps_delta: Whether Δ is kept whole under random sources.
+        elsewhere: The step on the other inputs, where the target has some.
     """
 
     model: DecomposedModel
@@ -86,12 +88,17 @@ class Step:
     parts: int = 1
     precision: Precision = "fp32"
     recompute: bool = False
+    keeps_delta: bool = False
+    elsewhere: Step | None = None
     _drawn: dict[str, dict[str, Source]] = field(default_factory=dict[str, dict[str, Source]])
 
     def sources(self, sampling: Sampling) -> dict[str, Source]:
         """Return the step's random sources, drawn once however many losses use them."""
         if sampling not in self._drawn:
-            self._drawn[sampling] = draw_sources(self.importances.lower, self.streams["masks"], sampling, self.share)
+            drawn = draw_sources(self.importances.lower, self.streams["masks"], sampling, self.share)
+            if self.keeps_delta:
+                drawn = {path: Source(source.component, torch.ones_like(source.delta)) for path, source in drawn.items()}
+            self._drawn[sampling] = drawn
         return self._drawn[sampling]
 
     @property

@@ -115,13 +115,16 @@ def _optimizer(model: DecomposedModel, function: ImportanceFunction, config: Dec
     return torch.optim.AdamW(groups, eps=config.optimizer.epsilon, fused=True)
 
 
-def sample(training: Training, target: Target, config: DecomposeConfig, part: int = 0) -> tuple[Batch, Tensor | None, int | None]:
-    """Draw a part of the next batch; where equal inputs stand once, also their weights and how many inputs they stand for.
+def sample(
+    training: Training, target: Target, config: DecomposeConfig, part: int = 0, elsewhere: bool = False
+) -> tuple[Batch, Tensor | None, int | None]:
+    """Draw a part of the next batch, or of the next batch of the target's other inputs; where equal inputs stand once, also their weights and how many inputs they stand for.
 
     With `accumulate: n` the parts are batches of their own, n to a step, so that a stream of windows gives what the undivided batch would hold.
     """
     place, size = training.step * config.accumulate + part, config.batch_size // config.accumulate
-    return draw(target.data, place, size, training.streams["data"], needs_every_input(training))
+    data, stream = (target.elsewhere, "elsewhere") if elsewhere and target.elsewhere is not None else (target.data, "data")
+    return draw(data, place, size, training.streams[stream], needs_every_input(training))
 
 
 def needs_every_input(training: Training) -> bool:

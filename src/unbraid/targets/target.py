@@ -25,6 +25,7 @@ class Target:
         sites: Glob or globs over module paths that choose the weight matrices to study; `PATH:NAME` is a part of a fused one, as `*.c_attn:q`.
         data: A list of batches (tensors, tuples or keyword mappings), a function `(size, generator) -> batch`, or a source.
         held_out: Inputs that training never sees, on which results are measured; by default other draws of the same data.
+        elsewhere: Other inputs, on which the subcomponents must change nothing (targeted decomposition; see the loss "elsewhere").
         behaviour: "mse", "kl", or a `Behaviour` of your own.
         identities: Globs of modules before which an identity is inserted and studied.
         tied: Pairs (owner, other) of sites that are one parameter; shared storage is recognised by itself.
@@ -45,6 +46,7 @@ class Target:
         sites: str | Sequence[str],
         data: object,
         held_out: object = None,
+        elsewhere: object = None,
         behaviour: Literal["mse", "kl"] | Behaviour = "mse",
         identities: str | Sequence[str] = (),
         tied: Sequence[tuple[str, str]] = (),
@@ -59,6 +61,7 @@ class Target:
         _check_parameters(module)
         self.data: Data = as_data(data)
         self.fresh: Data = self.data if held_out is None else as_data(held_out)
+        self.elsewhere: Data | None = None if elsewhere is None else as_data(elsewhere)
         self.behaviour = behaviour_named(behaviour) if isinstance(behaviour, str) else behaviour
         self.name = name or type(module).__name__
         self.truth = truth

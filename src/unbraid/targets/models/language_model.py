@@ -28,6 +28,8 @@ class LanguageModel(Config):
     """Globs of the weight matrices to decompose, or of parts of fused ones (`*.c_attn:q`); `unbraid sites MODEL` lists them."""
     text: str
     """A folder of tokens, as `unbraid text build` makes one, or the name of a model that comes with the package, for its own text."""
+    elsewhere: str | None = None
+    """Tokens of other text, on which the subcomponents must change nothing; null for none. See the preset vpd-lm-targeted."""
     window: PositiveInt | None = None
     """Tokens per window; null for what the folder was built for."""
 
@@ -44,6 +46,10 @@ class LanguageModel(Config):
         tokenizer = load_tokenizer(self.model)
         text = self.text if Path(self.text).is_dir() else shipped_text(self.text) or self.text
         data = TextWindows(text, tokenizer=tokenizer, window=self.window)
+        elsewhere = None
+        if self.elsewhere is not None:
+            other = self.elsewhere if Path(self.elsewhere).is_dir() else shipped_text(self.elsewhere) or self.elsewhere
+            elsewhere = TextWindows(other, tokenizer=tokenizer, window=data.window)
         module = load_model(self.model)
         _check_fits(data, module, self.model)
         return Target(
@@ -51,6 +57,7 @@ class LanguageModel(Config):
             sites=self.sites,
             data=data,
             held_out=TextWindows(text, tokenizer=tokenizer, window=self.window, split="held-out") if _has_held_out(data) else None,
+            elsewhere=elsewhere,
             behaviour="kl",
             name=Path(self.model).name if shipped_model(self.model) is None else self.model.replace("/", "-"),
             source=self.tree(),
