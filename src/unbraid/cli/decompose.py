@@ -89,27 +89,17 @@ def decompose(
     if resume is not None and others:
         raise UserError(f"--resume goes on by the run's own settings, so {others[0]} cannot be given beside it.", f"Leave {others[0]} out.")
     start(plugins)
-    from unbraid.cli.language_model import language_model
-    from unbraid.core.config import merge, read_yaml
     from unbraid.core.ranks import join
-    from unbraid.decompose.distributed import told_what_is_saved
     from unbraid.decompose.verb import Stopped
 
     ranks = join()
     try:
         if resume is not None:
-            folder = resume
-            result = _resume(folder)
+            folder, result = resume, _resume(resume)
         else:
             overrides = [*(set_ or []), *_numbers(seed=seed, steps=steps)]
-            file = {} if config is None else read_yaml(config)
-            with told_what_is_saved(None), ranks.in_turn():  # the text is tokenised once
-                model = language_model(target, sites, text, window)
-            if model is not None:
-                file, target = merge({"target": model}, file), None
-            if published_size:
-                file = merge(_published(target), file)
-            folder, result = _begin(target, preset, file, overrides, weights, out)
+            toy, file = _named(target, sites, text, window, published_size, config)
+            folder, result = _begin(toy, preset, file, overrides, weights, out)
     except Stopped as stop:
         again = with_plugins("unbraid decompose --resume", stop.folder or Path(), plugins)
         if ranks.first:
@@ -117,6 +107,23 @@ def decompose(
         raise typer.Exit(128 + (stop.signal or 2)) from None
     if ranks.first:
         show_outcome(result, folder, not no_report, json_, with_plugins("unbraid score", folder, plugins))
+
+
+def _named(
+    target: str | None, sites: list[str] | None, text: Path | None, window: int | None, published_size: bool, config: Path | None
+) -> tuple[str | None, Tree]:
+    """Return the toy that was named, if one was, and the settings that lie over its recipe: those of a file, of a language model, of a published size."""
+    from unbraid.cli.language_model import language_model
+    from unbraid.core.config import merge, read_yaml
+    from unbraid.core.ranks import current
+    from unbraid.decompose.distributed import told_what_is_saved
+
+    file = {} if config is None else read_yaml(config)
+    with told_what_is_saved(None), current().in_turn():  # the text is tokenised once
+        model = language_model(target, sites, text, window)
+    if model is not None:
+        target, file = None, merge({"target": model}, file)
+    return target, merge(_published(target), file) if published_size else file
 
 
 def _begin(
@@ -147,10 +154,10 @@ def _published(target: str | None) -> dict[str, Any]:
     """Return the settings of the size at which a toy was published."""
     from unbraid.targets.toy import find_toy, toys
 
-    known = sorted(kind for kind in toys.kinds() if getattr(toys.get(kind), "published", None))
+    known = sorted(kind for kind in toys.kinds() if toys.get(kind).published)
     if target is None:
         raise UserError("--published-size needs a target's name.", f"Name one of: {', '.join(known)}")
-    settings: dict[str, Any] = dict(getattr(find_toy(target), "published", {}))
+    settings = dict(find_toy(target).published)
     if not settings:
         raise UserError(f"The target {target!r} has no other published size than its own.", f"Those that do: {', '.join(known)}")
     return settings

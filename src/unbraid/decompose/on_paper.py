@@ -121,11 +121,13 @@ class Memory:
 class PaperTarget(Target):
     """A target whose module has no contents, so that nothing about them can be checked."""
 
-    def __init__(self, module: nn.Module, sites: tuple[Site, ...], data: Data, behaviour: Behaviour) -> None:
+    def __init__(self, module: nn.Module, sites: tuple[Site, ...], data: Data, behaviour: Behaviour, elsewhere: bool) -> None:
         self.module = module
         self.sites = sites
         self.data = data
         self.fresh = data
+        self.elsewhere = data if elsewhere else None
+        self.training = ()
         self.behaviour = behaviour
         self.name, self.truth, self.source, self.keeps_weights = "on paper", None, None, False
 
@@ -177,7 +179,8 @@ def memory_on_paper(
     short = config.model_copy(
         update={"steps": 2, "warmup": WarmupConfig(steps=0), "starts": None, "prune": None, "log_every_steps": 1, "save_every_steps": 9}
     )
-    target = PaperTarget(module, sites, data, behaviour)
+    elsewhere = any(loss.kind == "elsewhere" for loss in config.losses.values())
+    target = PaperTarget(module, sites, data, behaviour, elsewhere)
     live = LiveBytes()
     place = counts_as_cpu() if config.device == "cpu" else nullcontext()
     with place, torch.device("meta"), WithoutContents(), live, Answers():

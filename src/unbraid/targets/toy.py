@@ -118,6 +118,8 @@ class Toy(Config):
     """How far apart two outputs are."""
     recipe: ClassVar[Mapping[str, Any]] = {}
     """Decomposition settings laid over the defaults for this toy."""
+    published: ClassVar[Mapping[str, Any]] = {}
+    """The settings of the size at which it was published, where the default is smaller."""
     hidden_sites: ClassVar[tuple[str, str] | None] = None
     """The sites that write and read one layer of hidden units, where methods that group units can be compared."""
     negative_control: ClassVar[bool] = False
