@@ -23,6 +23,8 @@ from typing import Any
 
 from benchmarks.runs import ROOT, provenance, write_between
 from unbraid.decompose.front import Point, beats, compare_fronts
+from unbraid.decompose.likeness import compare_all
+from unbraid.decompose.load import load
 from unbraid.decompose.plot_front import plot_front
 from unbraid.targets.models.shipped import shipped_folder, shipped_training
 
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None, help="instead of the preset's; every schedule spans them")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "language-model")
     parser.add_argument("--tables-only", action="store_true", help="measure nothing; write the tables from the file that is there")
+    parser.add_argument("--made-at", metavar="COMMIT", help="the commit whose code made the runs, where it is not this one")
     parser.add_argument("--ship", action="store_true", help="also put seed 0 of the recipe into the package, for unbraid.load")
     parser.add_argument("--as-is", action="store_true", help="measure nothing; write what is finished, and name what is missing")
     arguments = parser.parse_args()
@@ -83,6 +86,8 @@ def main() -> None:
         rows = [row for run in runs if (row := read(run, arguments.folder)) is not None]
         missing = [run.name for run in runs if not (arguments.folder / run.name / "scorecard.json").exists()]
         tree = {**provenance(), "model": arguments.model, "preset": PRESET, "missing": missing, "runs": rows}
+        tree |= {"commit": arguments.made_at} if arguments.made_at else {}
+        tree["seed_test"] = seed_test([arguments.folder / run.name for run in runs[: arguments.seeds] if run.name not in missing])
         out.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
         print(f"{len(rows)} runs; missing: {', '.join(missing) or 'none'}")
         if arguments.ship:
@@ -134,6 +139,11 @@ def read(run: Run, folder: Path) -> dict[str, Any] | None:
     }
 
 
+def seed_test(folders: list[Path]) -> list[dict[str, Any]]:
+    """Compare the parts of every two seeds."""
+    return [pair.tree() for pair in compare_all([load(folder) for folder in folders])]
+
+
 def ship(run: Path, model: str) -> None:
     """Put a run's product and its scorecard where `unbraid.load` looks for them."""
     place = shipped_folder() / model / "decomposition"
@@ -181,6 +191,13 @@ def seed_table(tree: dict[str, Any]) -> str:
     for key, title in titles.items():
         bar = f"≤ {PUBLISHED[key]:g}" if key in PUBLISHED else ""
         rows.append(f"| {title} | {bar} | " + " | ".join(f"{row['lines'][key]['value']['value']:.3f}" for row in runs) + " |")
+    for pair in tree.get("seed_test", []):
+        total, names = pair["total"], " and ".join(name.rpartition(" ")[2] for name in pair["runs"])
+        titles_of = (("reads", "V"), ("writes", "U"), ("pieces", "V U"), ("chance", "V U by chance"))
+        scores = ", ".join(f"{title} {total[key]:.2f}" for key, title in titles_of)
+        rows.append(
+            f"| largest cosine with a part of the other seed, mean over alive parts, seeds {names} | | {scores} |" + " |" * (len(runs) - 1)
+        )
     cost = " | ".join(f"{row['cpu_seconds']:,.0f}" if row["cpu_seconds"] else "–" for row in runs)
     rows.append(f"| CPU-seconds, one thread | | {cost} |")
     return "\n".join([*rows, "", source(tree)])
