@@ -77,7 +77,10 @@ def step_for(
         importances = Importances(g, g)
     else:
         importances = importances_of(model, function, clean)
-    return Step(model, clean, importances, target.behaviour, progress, Streams(seed))
+    step, other = (Step(model, clean, importances, target.behaviour, progress, Streams(seed)) for _ in range(2))
+    other.keeps_delta = True
+    step.elsewhere = other
+    return step
 
 
 def dense_weight(model: DecomposedModel, path: str, mask: Mask, row: int) -> Tensor:

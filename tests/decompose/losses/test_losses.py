@@ -78,7 +78,7 @@ def test_coefficient_can_fall_by_a_constant_ratio() -> None:
     assert [config.weight(progress) for progress in (0.0, 0.2, 0.4, 0.6, 1.0)] == pytest.approx([2.0, 2.0, 0.2, 0.02, 0.02])
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("adversarial", "persistent-adversarial", "merged")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("adversarial", "persistent-adversarial", "merged", "elsewhere")])
 @pytest.mark.parametrize("behaviour", ["mse", "kl"])
 def test_a_weight_stands_for_equal_inputs(target: Target, kind: str, behaviour: str) -> None:
     """Three copies of an input, or the input once with three times the weight: the same value and the same gradients."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, SerializeAsAny, field_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 from torch import Tensor
 
 from unbraid.core.errors import UserError
@@ -23,7 +23,7 @@ class ElsewhereConfig(LossConfig):
     """Another loss, on the inputs that the target calls `elsewhere`."""
 
     kind: Literal["elsewhere"] = "elsewhere"
-    loss: Annotated[SerializeAsAny[LossConfig], BeforeValidator(losses.parse)]
+    loss: Annotated[SerializeAsAny[LossConfig], BeforeValidator(losses.parse)] = Field(default_factory=lambda: losses.parse("stochastic"))
     """Which: random ablation with Δ kept whole (stochastic), or how much is needed there (minimality, lp-minimality). Its own coefficient and decay are not used."""
 
     @field_validator("loss")
