@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,16 +106,9 @@ class Decomposition:
             ready[path] = Mask(values, torch.full(lead, delta, device=self.device))
         return self.model.masked(clean, ready)
 
-    @torch.no_grad()
     def mean_importance(self, batches: int = 10) -> dict[str, Float[Tensor, " C"]]:
         """Return each subcomponent's importance averaged over fresh data, per site."""
-        streams = Streams(self.config.seed, self.device)
-        total: dict[str, Tensor] = {path: torch.zeros(C, device=self.device) for path, C in self.model.C.items()}
-        for index in range(batches):
-            batch = self.target.fresh.batch(index, self.config.evaluation.batch_size, streams["evaluation"])
-            for path, g in self.importance(batch).items():
-                total[path] += g.flatten(0, -2).mean(0) / batches
-        return total
+        return self._mean_over_fresh(lambda g: g, batches)
 
     def scorecard(self) -> Scorecard:
         """Measure everything that says how far the result may be trusted; see `Scorecard`."""
@@ -169,16 +162,20 @@ class Decomposition:
             facts[path] = {"d_in": d_in, "d_out": d_out, "C": self.model.C[path], "alive": alive, "l0": l0, "delta_share": share}
         return facts
 
-    @torch.no_grad()
     def firing_rates(self, batches: int = 10) -> dict[str, Float[Tensor, " C"]]:
         """Return per site on what share of fresh inputs each subcomponent's importance is above 0.1."""
+        return self._mean_over_fresh(lambda g: (g > ALIVE_THRESHOLD).float(), batches)
+
+    @torch.no_grad()
+    def _mean_over_fresh(self, of: Callable[[Tensor], Tensor], batches: int) -> dict[str, Float[Tensor, " C"]]:
+        """Return the mean of something about each subcomponent's importances over fresh data, per site."""
         streams = Streams(self.config.seed, self.device)
-        rates: dict[str, Tensor] = {path: torch.zeros(C, device=self.device) for path, C in self.model.C.items()}
+        total: dict[str, Tensor] = {path: torch.zeros(C, device=self.device) for path, C in self.model.C.items()}
         for index in range(batches):
             batch = self.target.fresh.batch(index, self.config.evaluation.batch_size, streams["evaluation"])
             for path, g in self.importance(batch).items():
-                rates[path] += (g.flatten(0, -2) > ALIVE_THRESHOLD).float().mean(0) / batches
-        return rates
+                total[path] += of(g.flatten(0, -2)).mean(0) / batches
+        return total
 
     def alive(self, batches: int = 10) -> dict[str, Bool[Tensor, " C"]]:
         """Return per site which subcomponents are alive: on, on at least one fresh input in a thousand."""
