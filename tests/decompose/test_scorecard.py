@@ -105,6 +105,14 @@ def test_verdict_says_the_adversary_and_the_limits() -> None:
     assert "adversary" not in card(line("a")).verdict()[0]
 
 
+@pytest.mark.parametrize(("value", "null", "claimed"), [(0.2, 15.0, True), (0.2, 0.15, False), (2.0, 15.0, False)])
+def test_robustness_of_a_language_model_is_claimed_in_nats_and_only_where_a_null_fails(value: float, null: float, claimed: bool) -> None:
+    lines = line("pgd_20", 0.01), line("kl_pgd_20", value, Bar(high=1.0), nulls={"untrained": null})
+    text = " ".join(card(*lines, has_truth=False).verdict())
+    assert ("Robustness is claimed against a shared adversary of 20 steps" in text) is claimed
+    assert ("No robustness is claimed" in text) is not claimed
+
+
 def test_verdict_names_the_lines_that_no_null_fails() -> None:
     blind, seen = (line(key, bar=Bar(low=0.5), nulls={"zero": value}) for key, value in (("a", 0.9), ("b", 0.1)))
     last = card(blind, seen).verdict()[-1]

@@ -143,7 +143,10 @@ class Scorecard:
             opening = f"All {len(barred)} lines that have a bar pass. No truth is known here: the subcomponents are candidates for mechanisms, not proven ones."
         ladder = [line for line in self.lines if line.key.removeprefix("pgd_").isdigit()]
         budget = ladder[0].key.removeprefix("pgd_") if ladder else "no"
-        claim = "Robustness is claimed against" if ladder and ladder[0].passed else "No robustness is claimed against"
+        # Of a language model it is the line in nats that has the bar. Where nulls pass it too, it licenses nothing.
+        asked = [line for line in barred if line.key in (f"pgd_{budget}", f"kl_pgd_{budget}")]
+        claimed = bool(asked) and all(line.passed and (line.failing_nulls or not line.nulls) for line in asked)
+        claim = "Robustness is claimed against" if claimed else "No robustness is claimed against"
         worst = f", {ladder[-1].value.value:.3g} at {ladder[-1].key.removeprefix('pgd_')}" if len(ladder) > 1 else ""
         robust = (
             f"{claim} a shared adversary of {budget} steps; the share lost is {ladder[0].value.value:.3g} there{worst}." if ladder else ""
