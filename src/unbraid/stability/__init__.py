@@ -1,0 +1,1 @@
+"""Why does activation space have plateaus, and do they tell us about features?"""

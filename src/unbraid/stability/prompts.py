@@ -1,0 +1,49 @@
+"""Which prompts is a question asked on? Distinct ones, from the text that was held out."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from unbraid.core.errors import UserError
+from unbraid.core.seeds import Streams
+from unbraid.targets.data import draw
+from unbraid.targets.target import Target
+
+
+def draw_prompts(target: Target, count: int, context: int, seed: int) -> Shaped[Tensor, "count _"]:
+    """Return so many prompts of `context` tokens, each the beginning of a window of its own; or input vectors, for models that read those.
+
+    Args:
+        target: Where they come from: its held-out inputs.
+        count: How many.
+        context: Tokens of each; ignored for vectors.
+        seed: Decides which.
+
+    Raises:
+        UserError: The windows are shorter, there are not so many, or the inputs are neither tokens nor vectors.
+    """
+    generator = Streams(seed, torch.device("cpu"))["prompts"]
+    parts: list[Tensor] = []
+    prompts, found = torch.empty(0), 0
+    while found < count:
+        batch, _, _ = draw(target.fresh, len(parts), min(count, 256), generator, every_input=True)
+        if not isinstance(batch, Tensor) or batch.dim() != 2:
+            raise UserError(
+                "The inputs of this target are not rows of tokens or numbers.", "Give a language model, or a model that reads vectors."
+            )
+        if not batch.is_floating_point():
+            if batch.shape[1] < context:
+                raise UserError(
+                    f"Prompts of {context} tokens were asked for, and the windows have {batch.shape[1]}.", "Ask for fewer tokens."
+                )
+            batch = batch[:, :context]
+        before = found
+        parts.append(batch)
+        prompts = torch.unique(torch.cat(parts), dim=0)
+        found = len(prompts)
+        if found == before:
+            raise UserError(f"{count} different prompts were asked for, and this text has {found}.", "Ask for fewer, or give more text.")
+    # `unique` sorts: the prompts are put back into an order that says nothing about them.
+    return prompts[torch.randperm(found, generator=generator)][:count]
