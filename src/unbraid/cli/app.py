@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from unbraid.cli import compare, config, decompose, estimate, generate, models, score, sites, targets, text, verify
+from unbraid.cli import compare, config, decompose, estimate, generate, models, score, sites, stability, targets, text, verify
 from unbraid.core.errors import UserError
 
 
@@ -57,6 +57,7 @@ app.command("decompose")(decompose.decompose)
 app.command("score")(score.score)
 app.command("compare")(compare.compare)
 app.command("generate")(generate.generate)
+app.add_typer(stability.app, name="stability")
 app.command("verify")(verify.verify)
 app.add_typer(config.app, name="config")
 

@@ -13,8 +13,10 @@ from unbraid.core.errors import UserError, unknown
 WINDOW = 128
 
 
-def language_model(target: str | None, sites: list[str] | None, text: Path | None, window: int | None) -> dict[str, Any] | None:
-    """Return the settings of the language model that was named, or None where a toy was.
+def language_model(
+    target: str | None, sites: list[str] | None, text: Path | None, window: int | None, names_sites: bool = True
+) -> dict[str, Any] | None:
+    """Return the settings of the language model that was named, or None where a toy was; without `names_sites`, the sites play no part.
 
     Raises:
         UserError: Something is missing that a language model needs, or was given beside a toy, or the name is neither's.
@@ -43,7 +45,8 @@ def language_model(target: str | None, sites: list[str] | None, text: Path | Non
     paper = model_on_paper(folder)
     if not sites:
         sites = block_matrices(paper)
-        _say(f"Sites: all {len(sites)} matrices between the embedding and the unembedding.")
+        if names_sites:
+            _say(f"Sites: all {len(sites)} matrices between the embedding and the unembedding.")
     longest = getattr(paper.config, "max_position_embeddings", WINDOW)
     # Whole paths, or names of what comes with the package: a run is scored and gone on with from any folder.
     is_shipped = folder == shipped_model(target)

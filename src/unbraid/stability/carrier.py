@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from unbraid.core.errors import UserError
 from unbraid.stability.places import INPUT, Place, blocks_of
 
-Edit = Callable[[Tensor], Tensor]
-"""What replaces a module's output."""
+Edit = Callable[[Tensor, Tensor | None], Tensor]
+"""What replaces a module's output, given that output and what the module read."""
 
 
 class Carrier:
@@ -64,6 +64,13 @@ class Carrier:
         self._prefix = prefix and self.is_sequence and self.position > 0 and _keeps_keys(module)
         self.anchor: Float[Tensor, " d"] = self._anchor()
 
+    def at(self, place: Place) -> Carrier:
+        """Return the same prompt with another site to exchange; what comes before the position is not run again."""
+        other = copy.copy(self)
+        other.place, other._edits = place, {}
+        other.anchor = other._anchor()
+        return other
+
     def read(self, points: Float[Tensor, "n d"], what: Sequence[str] = ("logits",)) -> dict[str, Float[Tensor, "n _"]]:
         """Return what is read when each point stands at the place.
 
@@ -75,12 +82,25 @@ class Carrier:
         with torch.set_grad_enabled(points.requires_grad and torch.is_grad_enabled()):
             for chunk in points.split(self.at_once):
                 for name, value in self._run(chunk, what).items():
-                    parts[name].append(value)
+                    parts[name].append(self._at(value, -1))
         return {name: torch.cat(values) for name, values in parts.items()}
+
+    @torch.no_grad()
+    def own_answer(self) -> Float[Tensor, " k"]:
+        """Return the model's own output at the last position, with nothing exchanged and nothing kept."""
+        return self._at(_tensor_of(self.module(self.prompt[None])), -1)[0]
+
+    @torch.no_grad()
+    def record(self, points: Float[Tensor, "n d"], paths: Sequence[str]) -> dict[str, Float[Tensor, "n *pos _"]]:
+        """Return what modules give at every position from the exchanged one on."""
+        parts = [self._run(chunk, paths) for chunk in points.split(self.at_once)]
+        after = self.position - self.first
+        whole = {path: torch.cat([part[path] for part in parts]) for path in paths}
+        return {path: value[:, after:] if self.is_sequence and value.dim() > 2 else value for path, value in whole.items()}
 
     @contextmanager
     def edited(self, edits: Mapping[str, Edit]) -> Generator[None]:
-        """Let functions replace the outputs of modules (by path) at the positions from the exchanged one on, while points are read."""
+        """Let functions replace the outputs of modules (by path) while points are read; they see the positions that a point's run goes through."""
         before, self._edits = self._edits, {**self._edits, **edits}
         try:
             yield
@@ -111,12 +131,12 @@ class Carrier:
         if self.place.path == INPUT:
             batch = points
         else:
-            edits[self.place.path] = lambda output: self._put(output, points)
+            edits[self.place.path] = lambda output, _: self._put(output, points)
         final = self._final() if "final" in what else ""
         paths = {final if name == "final" else name for name in what if name != "logits"}
         seen = self._through(batch, paths, edits, self._kept(n))
         where = {name: "" if name == "logits" else final if name == "final" else name for name in what}
-        return {name: self._at(seen[path], -1) for name, path in where.items()}
+        return {name: seen[path] for name, path in where.items()}
 
     def _final(self) -> str:
         blocks = blocks_of(self.module)
@@ -170,10 +190,10 @@ class Carrier:
 def _hook(path: str, edit: Edit | None, seen: dict[str, Tensor] | None) -> Callable[..., object]:
     """Return a hook that replaces a module's output, writes down what it is then, or both; other elements of a tuple stay."""
 
-    def hook(_module: nn.Module, _args: object, output: object) -> object:
+    def hook(_module: nn.Module, given: tuple[object, ...], output: object) -> object:
         value = _tensor_of(output)
         if edit is not None:
-            value = edit(value)
+            value = edit(value, given[0] if given and isinstance(given[0], Tensor) else None)
             output = (value, *output[1:]) if isinstance(output, tuple) else value
         if seen is not None:
             seen[path] = value

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from unbraid.core.errors import UserError
 from unbraid.core.storage import check_manifest, disk_errors, read_json, write_json, write_manifest
 
 FACTS, ARRAYS = "stability.json", "curves.safetensors"
@@ -29,12 +30,21 @@ def save_measurement(folder: str | Path, tree: Mapping[str, Any], arrays: Mappin
     return folder
 
 
-def read_measurement(folder: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_measurement(folder: str | Path, kind: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read a measurement back.
 
+    Args:
+        folder: Where it lies.
+        kind: Which one it must be, as its "kind" says.
+
     Raises:
-        UserError: The folder is missing, unfinished or damaged.
+        UserError: The folder is missing, unfinished or damaged, or holds another kind of measurement.
     """
     folder = Path(folder)
     check_manifest(folder, "stability measurement")
-    return read_json(folder / FACTS), load_file(folder / ARRAYS)
+    tree = read_json(folder / FACTS)
+    if kind is not None and tree.get("kind") != kind:
+        raise UserError(
+            f"{str(folder)!r} holds a measurement of kind {tree.get('kind')!r}, not {kind!r}.", "Give the folder of one of that kind."
+        )
+    return tree, load_file(folder / ARRAYS)

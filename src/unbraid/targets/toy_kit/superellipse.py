@@ -11,7 +11,7 @@ Source of the exponent: Ferreira da Silva and Heimersheim 2026 (arXiv 2606.24964
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,6 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from unbraid.core.errors import UserError
-from unbraid.core.statistics import Estimate
 
 Response = Callable[[Float[Tensor, "points 2"]], Float[Tensor, " points"]]
 """How strongly something answers at points (x, y) of a plane; 0 at the origin."""
@@ -156,11 +155,3 @@ def half_axis_threshold(response: Response, furthest: float, share: float = 0.5,
     if not reached > 0:
         raise UserError("There is no response along one of the half axes.", "Look further out, or at another plane.")
     return share * reached
-
-
-def bootstrap_median(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> Estimate:
-    """Return the median with its 95 % percentile-bootstrap interval (Efron 1979) over independent planes."""
-    data = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(0, data.size, size=(resamples, data.size))
-    low, high = np.quantile(np.median(data[picks], axis=1), [0.025, 0.975])
-    return Estimate(float(np.median(data)), float(low), float(high), int(data.size))

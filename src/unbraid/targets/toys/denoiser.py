@@ -12,6 +12,7 @@ from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
+from unbraid.core.statistics import bootstrap_median
 from unbraid.targets.panel import Panel
 from unbraid.targets.toy import Check, Toy, toys
 from unbraid.targets.toy_kit.denoiser import (
@@ -27,7 +28,6 @@ from unbraid.targets.toy_kit.denoiser import (
 )
 from unbraid.targets.toy_kit.feature_panel import feature_panel
 from unbraid.targets.toy_kit.probes import co_active_probes, one_hot_probes
-from unbraid.targets.toy_kit.superellipse import bootstrap_median
 from unbraid.targets.truth import SiteTruth, Truth
 
 ON = 0.5
