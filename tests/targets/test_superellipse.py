@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from unbraid.core.errors import UserError
+from unbraid.core.statistics import bootstrap_median
 from unbraid.targets.toy_kit.superellipse import (
-    bootstrap_median,
     crossing_radii,
     fit_superellipse,
     half_axis_threshold,

@@ -27,6 +27,8 @@ ABOVE_FLOOR = 5.0
 STRICT, LENIENT = 0.25, 0.4
 FLAT, STRICTLY_STEADY = 0.1, 0.95
 PEAK_OVER_MEDIAN, PROMINENCE = 3.0, 0.5
+LEAST_MASS = 0.05
+"""A peak of speed with a smaller share of the way is no boundary: where nothing moves, rounding makes peaks over a median of nearly 0."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ def half_mass_width(t: Float[ndarray, " n"], steps: Float[ndarray, " m"]) -> flo
 def boundaries(t: Float[ndarray, " n"], steps: Float[ndarray, " m"]) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
     """Return where speed peaks, each peak's width at half height, and the share of the way within half a width of it.
 
-    A peak is at least three times as high as the median speed, and half of its height stands out from what is around it.
+    A peak is at least three times as high as the median speed, half of its height stands out from what is around it, and it holds a twentieth of
+    the way.
     """
     # An even grid, so that a peak's width in samples is a width in t however unevenly the curve was sampled.
     even = np.linspace(t[0], t[-1], 4 * len(t) + 1)
@@ -144,15 +147,22 @@ def boundaries(t: Float[ndarray, " n"], steps: Float[ndarray, " m"]) -> tuple[tu
     density = np.diff(done) / np.diff(even)
     middle = (even[1:] + even[:-1]) / 2
     padded = np.concatenate([[0.0], density, [0.0]])
-    tops, facts = find_peaks(padded, height=PEAK_OVER_MEDIAN * float(np.median(density)), prominence=0.0, plateau_size=1)
-    tops = tops[facts["prominences"] >= PROMINENCE * facts["peak_heights"]]
+    tops, facts = find_peaks(padded, height=PEAK_OVER_MEDIAN * float(np.median(density)), prominence=0.0)
+    stands_out = facts["prominences"] >= PROMINENCE * facts["peak_heights"]
+    tops, heights = tops[stands_out], facts["peak_heights"][stands_out]
     widths = peak_widths(padded, tops, rel_height=0.5)[0] * (even[1] - even[0])
     places = middle[tops - 1]
     masses = [
         float(np.interp(place + width, even, done) - np.interp(place - width, even, done))
         for place, width in zip(places, widths / 2, strict=True)
     ]
-    return tuple(map(float, places)), tuple(map(float, widths)), tuple(masses)
+    kept: list[int] = []
+    for i in np.argsort(-heights, kind="stable"):
+        # Of peaks within the width of a higher one, or of one as high, only the first is a boundary: the others are how it was sampled.
+        if masses[i] >= LEAST_MASS and all(abs(places[i] - places[j]) > max(widths[i], widths[j]) for j in kept):
+            kept.append(int(i))
+    kept.sort(key=lambda i: float(places[i]))
+    return tuple(float(places[i]) for i in kept), tuple(float(widths[i]) for i in kept), tuple(masses[i] for i in kept)
 
 
 def measure_curve(
@@ -180,10 +190,15 @@ def measure_curve(
 
 
 def where_to_refine(t: Float[ndarray, " n"], both: Float[ndarray, " n"], count: int) -> Float[ndarray, " count"]:
-    """Return `count` new places that divide the steps in which most happens: each goes where the largest jump is still undivided."""
-    jumps = np.abs(np.diff(both)) + 1e-9 if np.isfinite(both).all() else np.ones(len(t) - 1)
-    pieces = np.ones(len(t) - 1, dtype=np.int64)
-    for _ in range(count):
-        pieces[int(np.argmax(jumps / pieces))] += 1
-    new = [t[i] + (t[i + 1] - t[i]) * np.arange(1, k) / k for i, k in enumerate(pieces) if k > 1]
-    return np.concatenate(new) if new else np.empty(0)
+    """Return `count` new places that divide the steps in which the two-sided distance crosses its levels, evenly among them."""
+    if np.isfinite(both).all():
+        rising = np.asarray(isotonic_regression(both), dtype=np.float64)
+        steps = np.unique([min(max(int(np.searchsorted(rising, level)) - 1, 0), len(t) - 2) for level in LEVELS])
+    else:
+        steps = np.linspace(0, len(t) - 2, min(count, len(t) - 1)).astype(np.int64)
+    shares = np.array_split(np.arange(count), len(steps))
+    new = [
+        t[step] + (t[step + 1] - t[step]) * np.arange(1, len(share) + 1) / (len(share) + 1)
+        for step, share in zip(steps, shares, strict=True)
+    ]
+    return np.sort(np.concatenate(new))

@@ -5,7 +5,7 @@ A plateau that goes when the MLPs are frozen was made by them (Shinkle and Heime
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
@@ -81,7 +81,7 @@ def _read_by(name: str, given: Tensor | None) -> Tensor:
     return given
 
 
-def _scale_of(norm: nn.Module):  # type: ignore[no-untyped-def]
+def _scale_of(norm: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return what a norm divides by: the deviation from the mean where adding a constant changes nothing, else the root mean square."""
     width = next(norm.parameters()).shape[-1] if any(True for _ in norm.parameters()) else 8
     probe = torch.linspace(-1.0, 2.0, width).sin()[None]

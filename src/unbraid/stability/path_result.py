@@ -15,7 +15,7 @@ from numpy import ndarray
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from unbraid.core.statistics import Estimate, bootstrap_median
 from unbraid.drawing.plot_style import Plot, ThemeName
@@ -27,6 +27,8 @@ from unbraid.stability.stored import read_measurement, save_measurement
 
 KIND = "path"
 FIDELITY_BAR = 1e-4
+STRAIGHT = 0.01
+"""A width this close to a straight way's is one: a curved way of the answer alone moves it by that much."""
 LEAST = 3
 """Fewer curves than this give no interval."""
 
@@ -160,7 +162,8 @@ class PathResult:
         known = [(w, a) for w, a in zip(widths, apart, strict=True) if math.isfinite(w)]
         if len(known) < LEAST:
             return None
-        return float(spearmanr(*zip(*known, strict=True)).statistic), len(known)
+        ranks = rankdata(np.asarray(known), axis=0)
+        return float(np.corrcoef(ranks, rowvar=False)[0, 1]), len(known)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per condition: what was changed, on how many pairs, and the numbers with their intervals."""
@@ -191,7 +194,7 @@ class PathResult:
         width = self.width()
         if width is None:
             return "No width is defined on these pairs: the curves turn back, or the ends give the same answer."
-        sharper = width.high < LINEAR_WIDTH
+        sharper = width.high < LINEAR_WIDTH - STRAIGHT
         head = f"The median width is {_said(width)}; a straight way has {LINEAR_WIDTH}."
         if not sharper:
             return f"{head} There is no plateau to speak of."

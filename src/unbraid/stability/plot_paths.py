@@ -87,4 +87,4 @@ def _draw_widths(figure: Figure, data: Data, theme: Theme) -> None:
     axes.axvline(0.8, color=theme.muted, linestyle=":", linewidth=1)
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="width from 10 % to 90 %", xlim=(0, max(1.0, axes.get_xlim()[1])))
     axes.invert_yaxis()
-    panel_title(axes, "Width by condition", "median, 95 % over pairs; in brackets: how many", theme)
+    panel_title(axes, "Width by condition", "median and 95 % over (so many) pairs", theme)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,12 +12,22 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from unbraid.stability.carrier import Carrier
 from unbraid.stability.curve import CurveMeasures, measure_curve, two_sided, where_to_refine
 from unbraid.stability.distances import Read
 
+ROUNDS = 3
+
 Along = Callable[[Float[Tensor, " n"]], Float[Tensor, "n d"]]
 """A path: places t in [0, 1] → points."""
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """What answers when points stand at its place; see `Carrier`."""
+
+    def read(self, points: Float[Tensor, "n d"], what: Sequence[str] = ("logits",)) -> dict[str, Float[Tensor, "n _"]]:
+        """Return what is read of each point."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,39 +55,39 @@ class Sampled:
         return measure_curve(self.t, self.to_start[read], self.to_end[read], self.steps[read], self.floor[read])
 
 
-def sample(carrier: Carrier, along: Along, reads: Sequence[Read], points: int, extra: int) -> Sampled:
+def sample(carrier: Answers, along: Along, reads: Sequence[Read], points: int, extra: int) -> Sampled:
     """Return the distances along a path.
 
     The first point is run once more as the last row of the batch, so that what a batch's shape does to rounding is known; the answers at 0 and 1,
     which all others are compared with, come from the same batch as theirs.
 
     Args:
-        carrier: The prompt.
+        carrier: The prompt, or anything that answers.
         along: The path.
         reads: What is read; the first decides where to look closer.
         points: Points of the even grid.
         extra: Points that are put where the first read-out changes most.
     """
     what = tuple(dict.fromkeys(read.what for read in reads))
-    even = np.linspace(0.0, 1.0, points)
-    places = torch.from_numpy(even)
-    rows = along(torch.cat([places, places[:1]]))
+    t = np.linspace(0.0, 1.0, points)
+    rows = along(torch.from_numpy(np.append(t, 0.0)))
     answers = carrier.read(rows, what)
     floor = {read.name: float(read.distance(answers[read.what][-1], answers[read.what][0])) for read in reads}
-    answers = {name: value[:-1] for name, value in answers.items()}
-    t, points_there = even, rows[:-1]
-    if extra:
+    rows, answers = rows[:-1], {name: value[:-1] for name, value in answers.items()}
+    # In rounds, since what lies within one step shows only once that step is divided.
+    for count in (extra * (done + 1) // ROUNDS - extra * done // ROUNDS for done in range(ROUNDS)):
+        if not count:
+            continue
         lead = answers[reads[0].what]
-        both = two_sided(_far(reads[0], lead, lead[0]), _far(reads[0], lead, lead[-1]))
-        new = where_to_refine(even, both, extra)
+        new = where_to_refine(t, two_sided(_far(reads[0], lead, lead[0]), _far(reads[0], lead, lead[-1])), count)
         closer = along(torch.from_numpy(new))
         more = carrier.read(closer, what)
-        order = np.argsort(np.concatenate([even, new]), kind="stable")
-        t, points_there = np.concatenate([even, new])[order], torch.cat([points_there, closer])[order]
+        order = np.argsort(np.concatenate([t, new]), kind="stable")
+        t, rows = np.concatenate([t, new])[order], torch.cat([rows, closer])[order]
         answers = {name: torch.cat([value, more[name]])[order] for name, value in answers.items()}
     return Sampled(
         t,
-        points_there.norm(dim=1).double().numpy(),
+        rows.norm(dim=1).double().numpy(),
         {read.name: _far(read, answers[read.what], answers[read.what][0]) for read in reads},
         {read.name: _far(read, answers[read.what], answers[read.what][-1]) for read in reads},
         {read.name: read.distance(answers[read.what][1:], answers[read.what][:-1]).double().numpy() for read in reads},
