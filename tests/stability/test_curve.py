@@ -30,8 +30,8 @@ def measured(t: np.ndarray, answer: np.ndarray, floor: float = 0.0):
 
 def refined(place: float, scale: float) -> np.ndarray:
     t = np.linspace(0, 1, 51)
-    for _ in range(3):
-        t = np.sort(np.concatenate([t, where_to_refine(t, planted(t, place, scale), 4)]))
+    for _ in range(2):
+        t = np.sort(np.concatenate([t, where_to_refine(t, planted(t, place, scale), 6)]))
     return t
 
 

@@ -60,7 +60,6 @@ class Carrier:
             self.position = position % len(prompt)
         self._edits: dict[str, Edit] = {}
         self._cache: Any = None
-        self._rows = 0
         self._prefix = prefix and self.is_sequence and self.position > 0 and _keeps_keys(module)
         self.anchor: Float[Tensor, " d"] = self._anchor()
 
@@ -113,16 +112,19 @@ class Carrier:
         return self.position if self._prefix else 0
 
     def _anchor(self) -> Tensor:
-        """Return the activation that is really there."""
+        """Return the activation that is really there, and keep the keys and values of what comes before it."""
         if self.place.path == INPUT:
             if self.is_sequence:
                 raise UserError("The input of this model is tokens, which cannot be moved a little.", "Give a block's number, such as 0.")
             return self.prompt
+        begun = self._cache is not None or not self._prefix
+        batch = self._tail(1) if begun else self.prompt[None]
         with torch.no_grad():
-            seen = self._through(self._tail(1), {self.place.path}, {}, self._kept(1))
+            seen = self._through(batch, {self.place.path}, {}, self._kept(1), keep=not begun)
         if self.place.path not in seen:
             raise UserError(f"{self.place.path!r} is not used in the forward pass.", "Choose another site.")
-        return self._at(seen[self.place.path], self.position)[0].clone()
+        value = seen[self.place.path]
+        return (value[:, self.position] if not begun and value.dim() > 2 else self._at(value, self.position))[0].clone()
 
     def _run(self, points: Tensor, what: Sequence[str]) -> dict[str, Tensor]:
         n = len(points)
@@ -163,26 +165,37 @@ class Carrier:
 
     def _kept(self, rows: int) -> Any:
         """Return keys and values of what comes before, for so many rows; None where they are not kept."""
-        if not self._prefix:
+        if not self._prefix or self._cache is None:
             return None
-        if self._cache is None or self._rows != rows:
-            with torch.no_grad():
-                output = self.module(input_ids=self.prompt[None, : self.position], use_cache=True)
-            self._cache, self._rows = output.past_key_values, rows
-            self._cache.batch_repeat_interleave(rows)
-        return copy.deepcopy(self._cache)  # a pass writes its own tokens into it, and every kind of cache can be copied
+        # A pass puts its own tokens behind them in tensors of its own, so that views of the kept ones will do.
+        kept = copy.copy(self._cache)
+        kept.layers = [copy.copy(layer) for layer in self._cache.layers]
+        for layer in kept.layers:
+            layer.keys, layer.values = (tensor.expand(rows, -1, -1, -1) for tensor in (layer.keys, layer.values))
+        return kept
 
-    def _through(self, batch: Tensor, paths: set[str], edits: Mapping[str, Edit], kept: Any) -> dict[str, Tensor]:
-        """Run the model and return what the named modules gave, and its own output under ""."""
+    def _keep(self, cache: Any) -> None:
+        """Keep the keys and values of what comes before the position, of a run of the whole prompt."""
+        if any(getattr(layer, "is_sliding", False) for layer in cache.layers):
+            # Such a layer has forgotten what was far back, so that it cannot be cut: what comes before is run by itself.
+            cache = self.module(input_ids=self.prompt[None, : self.position], use_cache=True).past_key_values
+        else:
+            cache.crop(self.position - len(self.prompt))
+        self._cache = cache
+
+    def _through(self, batch: Tensor, paths: set[str], edits: Mapping[str, Edit], kept: Any, keep: bool = False) -> dict[str, Tensor]:
+        """Run the model and return what the named modules gave, and its own output under ""; keep keys and values where that is asked."""
         seen: dict[str, Tensor] = {}
         with ExitStack() as stack:
             for path in paths | set(edits):
                 hook = _hook(path, edits.get(path), seen if path in paths else None)
                 stack.callback(self.module.get_submodule(path).register_forward_hook(hook).remove)
-            if kept is not None:
+            if kept is not None or keep:
                 output = self.module(input_ids=batch, past_key_values=kept, use_cache=True, **_last_only(self.module))
             else:
                 output = self.module(batch)
+        if keep:
+            self._keep(output.past_key_values)
         seen[""] = _tensor_of(output)
         return seen
 

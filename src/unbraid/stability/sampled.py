@@ -15,7 +15,7 @@ from torch import Tensor
 from unbraid.stability.curve import CurveMeasures, measure_curve, two_sided, where_to_refine
 from unbraid.stability.distances import Read
 
-ROUNDS = 3
+ROUNDS = 2
 
 Along = Callable[[Float[Tensor, " n"]], Float[Tensor, "n d"]]
 """A path: places t in [0, 1] → points."""
