@@ -65,3 +65,63 @@ def path(
         return
     result.show()
     typer.echo(f"Curves and picture: {out}" if out is not None else "Nothing was kept; keep the curves and a picture with: --out DIR")
+
+
+@app.command("training")
+def training(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Checkpoints, the earliest first; or one shipped model, whose stages are known.", metavar="MODEL …", show_default=False
+        ),
+    ],
+    pairs: Annotated[int, typer.Option(help="Pairs of prompts, the same at every checkpoint.", metavar="N", min=3)] = 200,
+    site: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose output is exchanged: a block's number, or a module's path. Default: block 0.", metavar="SITE", show_default=False
+        ),
+    ] = None,
+    read: Annotated[str, typer.Option(help="As for path.", metavar="READ")] = "logits",
+    kind: Annotated[str, typer.Option("--path", help="linear, geodesic or centred.", metavar="KIND")] = "linear",
+    context: Annotated[int, typer.Option(help="Tokens per prompt.", metavar="N", min=2)] = 10,
+    seed: Annotated[int, typer.Option(help="Decides which prompts.", metavar="N", min=0)] = 0,
+    text: TextOption = None,
+    out: Out = None,
+    plugins: Plugins = None,
+    json_: Json = False,
+) -> None:
+    """Ask whether answers become sharper while a model learns: the same pairs at every checkpoint.
+
+    \b
+    unbraid stability training carroll --site model.embed_tokens
+    """
+    start(plugins)
+    from unbraid.stability.path_config import PathConfig
+    from unbraid.stability.training import training as measure
+    from unbraid.targets.models.shipped import shipped_names, shipped_stages
+
+    if len(models) == 1 and models[0] in shipped_names():
+        models = [*shipped_stages(models[0]), models[0]]
+    settings = {
+        "pairs": pairs,
+        "site": site,
+        "read": read,
+        "path": kind,
+        "context": context,
+        "seed": seed,
+        "controls": False,
+        "bank": 2 * pairs,
+    }
+    config = PathConfig.parse(settings, "the command line")
+    targets = [named_target(model, text, context) for model in models]
+    with watched("walking …") as update:
+        result = measure(targets, config, lambda done, total: update(f"{done} of {total} checkpoints"))
+    if out is not None:
+        result.save_pretrained(out)
+        result.plot_training().save(out, "training")
+    if json_:
+        typer.echo(json.dumps({**result.tree(), "folder": None if out is None else str(out)}))
+        return
+    result.show()
+    typer.echo(f"Curves and picture: {out}" if out is not None else "Nothing was kept; keep the curves and a picture with: --out DIR")
