@@ -23,6 +23,10 @@ from unbraid.stability.path_verb import path
 from unbraid.targets.target import Target
 
 
+RESOLUTION = 0.005
+"""A smaller change of width is within what the sampling of a curve leaves open."""
+
+
 @dataclass(frozen=True)
 class TrainingResult:
     """Widths of the same pairs at checkpoints of one model.
@@ -56,7 +60,7 @@ class TrainingResult:
         if change is None:
             return "Too few pairs have a width at both ends of training to say whether it changed."
         said = f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}] over {change.n} pairs"
-        if change.high < 0:
+        if change.high < -RESOLUTION:
             return f"Answers become sharper in training: the width changes by {said}."
         return f"Answers do not become sharper in training: the width changes by {said}."
 
