@@ -47,6 +47,7 @@ verify: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks.speed
 	@$(BIN)/python -m benchmarks.language_step
+	@$(BIN)/python -m benchmarks.path_engine
 
 clean:
 	@rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache dist

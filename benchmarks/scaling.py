@@ -1,0 +1,82 @@
+"""How does a decomposition of glassllm, all 28 matrices of it, come closer with more steps? The curve towards convergence that a CPU can pay for.
+
+The same command with several numbers of steps; every schedule spans each of them. A finished run is taken over. Writes scaling.json and the table
+between the marks of docs/language-models.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.runs import ROOT, provenance, write_between
+
+KEYS = {
+    "ce_unmasked": "cross-entropy above the model's own, nats: without Δ",
+    "ce_stoch_masked": "… random ablation",
+    "ce_rounded_masked": "… importances rounded",
+    "kl_pgd_20": "KL to a fresh shared adversary of 20 steps",
+    "l0_total": "subcomponents that a position needs (L0)",
+}
+
+
+def main() -> None:
+    """Make the runs that are missing, and write what they say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="glassllm")
+    parser.add_argument("--steps", type=int, nargs="+", default=[40, 160, 640])
+    parser.add_argument("--window", type=int, default=64)
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "scaling")
+    parser.add_argument("--made-at", metavar="COMMIT", help="the commit whose code made the runs, where it is not this one")
+    parser.add_argument("--as-is", action="store_true", help="measure nothing; write what is finished")
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for steps in arguments.steps:
+        place = arguments.folder / f"scale-{steps}"
+        if not arguments.as_is and not (place / "scorecard.json").exists():
+            make(arguments.model, steps, arguments.window, place)
+        if (place / "scorecard.json").exists():
+            rows.append(read(steps, place))
+    tree = {**provenance(), "model": Path(arguments.model).name, "window": arguments.window, "rows": rows}
+    tree |= {"commit": arguments.made_at} if arguments.made_at else {}
+    (ROOT / "benchmarks" / "scaling.json").write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+    write_between(ROOT / "docs" / "language-models.md", "scaling", table(tree))
+
+
+def make(model: str, steps: int, window: int, place: Path) -> None:
+    """Decompose with the command that a person would type, or go on with it."""
+    command = [sys.executable, "-m", "unbraid", "decompose", "--no-report"]
+    again = (place / "config.yaml").exists()
+    settings = [model, "--preset", "vpd-lm-small", "--steps", str(steps), "--window", str(window), "--seed", "0", "--out", str(place)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    subprocess.run([*command, *(["--resume", str(place)] if again else settings)], env=environment, check=False)
+
+
+def read(steps: int, place: Path) -> dict[str, Any]:
+    """Return what a run says of itself."""
+    lines = {line["key"]: line for line in json.loads((place / "scorecard.json").read_text(encoding="utf-8"))["lines"]}
+    cost = json.loads((place / "env.json").read_text(encoding="utf-8"))["cost"]
+    return {"steps": steps, "cpu_seconds": cost["cpu_seconds"], "lines": {key: lines[key]["value"] for key in KEYS}}
+
+
+def table(tree: dict[str, Any]) -> str:
+    """Write one row per line of the scorecard, one column per budget."""
+    rows = tree["rows"]
+    head = ["| line | " + " | ".join(f"{row['steps']:,} steps" for row in rows) + " |", "|---|" + "---|" * len(rows)]
+    body = [f"| {title} | " + " | ".join(f"{row['lines'][key]['value']:.3f}" for row in rows) + " |" for key, title in KEYS.items()]
+    cost = "| CPU-seconds, one thread | " + " | ".join(f"{row['cpu_seconds']:,.0f}" for row in rows) + " |"
+    environment = tree["environment"]
+    source = (
+        f"Held-out part of the text that `{tree['model']}` wrote, windows of {tree['window']}, recipe `vpd-lm-small`, seed 0. Measured {tree['time']} "
+        f"at commit {tree['commit'][:10]}, torch {environment['versions']['torch']}, {environment['system']}."
+    )
+    return "\n".join([*head, *body, cost, "", source])
+
+
+if __name__ == "__main__":
+    main()
