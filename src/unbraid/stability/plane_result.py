@@ -98,6 +98,7 @@ class PlaneResult:
         prompts: The three prompts of each plane.
         words: What each predicted label says.
         pictures: "model", and "untrained" where that was asked for.
+        is_text: Whether prompts are words; otherwise they are input vectors.
     """
 
     target: str
@@ -107,6 +108,7 @@ class PlaneResult:
     prompts: tuple[tuple[str, ...], ...]
     words: Mapping[int, str]
     pictures: Mapping[str, Pictures]
+    is_text: bool = True
 
     @cached_property
     def numbers(self) -> Mapping[str, Mapping[str, Estimate | None]]:
@@ -166,6 +168,7 @@ class PlaneResult:
             "prompts": [list(triple) for triple in self.prompts],
             "words": {str(label): text for label, text in self.words.items()},
             "models": list(self.pictures),
+            "is_text": self.is_text,
             "provisional": self.is_provisional,
             "fidelity": {name: float(pictures.fidelity.max()) for name, pictures in self.pictures.items()},
             "numbers": {
@@ -203,6 +206,7 @@ class PlaneResult:
             tuple(tuple(map(str, triple)) for triple in tree["prompts"]),
             {int(label): str(text) for label, text in tree["words"].items()},
             {model: Pictures(**{field.name: arrays[f"{model}.{field.name}"] for field in fields(Pictures)}) for model in tree["models"]},
+            bool(tree["is_text"]),
         )
 
     def plot_plane(self, plane: int = 0, model: str = "model", theme: ThemeName = "light") -> Plot:

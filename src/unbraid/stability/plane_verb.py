@@ -78,7 +78,7 @@ def plane(target: Target, config: PlaneConfig | None = None, through: Sequence[P
     is_text = not triples[0][0].is_floating_point()
     names = tuple(tuple(words.text(prompt.tolist()) if is_text else "input" for prompt in triple) for triple in triples)
     labels = sorted({int(label) for found in pictures.values() for label in np.unique(found.label)})
-    return PlaneResult(target.name, config, str(place), read.title, names, words.each(labels), pictures)
+    return PlaneResult(target.name, config, str(place), read.title, names, words.each(labels), pictures, is_text)
 
 
 def _pictures(module: nn.Module, triples: Sequence[Sequence[Tensor]], place: Place, read: Read, config: PlaneConfig) -> Pictures:

@@ -7,6 +7,7 @@ is fixed by what the three anchors answer, so that pictures of one model at seve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, cycle
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from unbraid.stability.plane_result import PlaneResult
 SHARE_WITH_NAME = 0.05
 """A patch of one prediction is named where it takes this share of the plane."""
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
-"""Okabe and Ito (2008); predictions beyond these are grey."""
+"""Okabe and Ito (2008); predictions beyond these are greys."""
+GREYS = ("#b8bec6", "#8f97a3", "#d9dde2", "#a3aab5", "#c8cdd4")
 LONGEST = 46
 
 
@@ -49,6 +51,7 @@ def plane_data(result: PlaneResult, plane: int, model: str) -> Data:
     order = [int(label) for label in kinds[np.argsort(-counts, kind="stable")]]
     return {
         "title": f"{result.target}{'' if model == 'model' else f', {model}'}: {result.place} → {result.read}",
+        "is_text": result.is_text,
         "prompts": list(result.prompts[plane]),
         "closeness": rounded(found.closeness(plane), 3),
         "labels": labels.tolist(),
@@ -70,10 +73,11 @@ def draw_plane(data: Data, theme: Theme) -> Figure:
     axes.set(xlabel="a, from A to B", ylabel="b, towards C")
     panel_title(axes, data["title"], "colour: whose answer the activation gets; see the key", theme)
     _key(figure, data, theme)
-    colours = dict(zip(data["words"], COLOURS, strict=False))
+    colours = dict(zip(data["words"], chain(COLOURS, cycle(GREYS)), strict=False))
     for index, name in enumerate("ABC"):
         _predictions(panel(figure, 0.6 + index * 2.38, 4.62, 1.7, 1.7), data, index, colours, theme)
-        figure.axes[-1].set_title(f"next word after {name}'s context", loc="left", fontsize=8.5, color=theme.ink)
+        what = "next word" if data["is_text"] else "largest output"
+        figure.axes[-1].set_title(f"{what} in {name}'s context", loc="left", fontsize=8.5, color=theme.ink)
     return figure
 
 
@@ -100,8 +104,9 @@ def _key(figure: Figure, data: Data, theme: Theme) -> None:
     top = 0.1
     for name, colour, prompt in zip("ABC", ("#ff0000", "#00ff00", "#0000ff"), data["prompts"], strict=True):
         _swatch(axes, top, colour, theme)
-        axes.text(0.32, top, f"answers as at {name}, whose words end", va="center", color=theme.ink)
-        axes.text(0.32, top + 0.19, f"“{_end(prompt)}”", va="center", fontsize=8, color=theme.muted)
+        axes.text(0.32, top, f"answers as at {name}" + ", whose words end" * data["is_text"], va="center", color=theme.ink)
+        if data["is_text"]:
+            axes.text(0.32, top + 0.19, f"“{_end(prompt)}”", va="center", fontsize=8, color=theme.muted)
         top += 0.5
     for colours, text in (
         (("#ffff00", "#ff00ff", "#00ffff"), "like two of them, each in its own context"),
@@ -132,7 +137,7 @@ def _predictions(axes: Axes, data: Data, index: int, colours: dict[str, str], th
     labels = np.asarray(data["labels"][index])
     picture = np.empty((*labels.shape, 3))
     for label in np.unique(labels):
-        picture[labels == label] = _rgb(colours.get(str(label), "#b8bec6"))
+        picture[labels == label] = _rgb(colours[str(label)])
     axes.imshow(picture, origin="lower", extent=_extent(data), aspect="auto", interpolation="nearest")
     axes.set(xticks=[0, 1], yticks=[0, 1])
     _anchors(axes, data, "ABC"[index])
