@@ -81,8 +81,8 @@ def walk(
         some = pairs[start : start + chunk]
         points = torch.cat([linear(anchors[int(i)], anchors[int(j)], t) for i, j in some])
         answers = response(points).unflatten(0, (len(some), grid))
-        from_start = distance(answers, answers[:, :1]).double()
-        from_end = distance(answers, answers[:, -1:]).double()
+        from_start = distance(answers, answers[:, :1].expand_as(answers)).double()
+        from_end = distance(answers, answers[:, -1:].expand_as(answers)).double()
         gap = from_start[:, -1]
         near = torch.minimum(from_start, from_end)
         flat = _share(near, NEAR * gap[:, None])
@@ -106,5 +106,5 @@ def gaps(answers: Float[Tensor, "n k"], distance: Distance) -> Float[ndarray, "n
     n = len(answers)
     found = np.zeros((n, n))
     for index in range(n - 1):
-        found[index, index + 1 :] = distance(answers[index + 1 :], answers[index : index + 1]).double().numpy()
+        found[index, index + 1 :] = distance(answers[index + 1 :], answers[index].expand(n - index - 1, -1)).double().numpy()
     return found + found.T

@@ -110,7 +110,7 @@ def sweep(
     before: Tensor | None = None
     for height in b:  # a row at a time: answers over a vocabulary are large, and only two rows are compared
         found, logits = answers(plane.points(a.to(anchors.dtype), height.to(anchors.dtype).expand(len(a))))
-        rows.append(distance(found, own))
+        rows.append(distance(found, own.expand_as(found)))
         labels.append(logits.argmax(-1))
         steps_a.append(distance(found[1:], found[:-1]))
         if before is not None:
@@ -122,7 +122,7 @@ def sweep(
 
     return Sweep(
         stacked(rows),
-        distance(at_anchors[1:], own).double().numpy(),
+        distance(at_anchors[1:], own.expand(2, -1)).double().numpy(),
         torch.stack(labels).numpy(),
         stacked(steps_a),
         stacked(steps_b),

@@ -23,7 +23,7 @@ class RegionsConfig(Config):
     read: str = "logits"
     """What is read: "logits", "final", "distribution", or a module's path."""
     tau: PositiveFloat = 0.5
-    """How far an answer may move within a region, as a share of the median distance between two anchors' answers."""
+    """How far an answer may move within a region, as a share of the median distance between two anchors' answers (nearly nothing where half of them answer alike)."""
     grid: Annotated[int, Field(ge=5)] = 51
     """Points along a path."""
     neighbours: PositiveInt = 8
