@@ -87,7 +87,9 @@ def test_flats_of_the_untrained_model_are_no_plateau() -> None:
 
 def test_a_wall_between_equal_answers_is_seen_by_the_path_alone() -> None:
     """Two clusters answer alike, and the way from the one to the other leads through something else."""
-    anchors = torch.cat([torch.randn(15, 3) * 0.1 + torch.tensor([x, y, 0.0]) for x, y in ((-3.0, 0.0), (3.0, 0.0), (0.0, 5.0), (0.0, 9.0))])
+    anchors = torch.cat(
+        [torch.randn(15, 3) * 0.1 + torch.tensor([x, y, 0.0]) for x, y in ((-3.0, 0.0), (3.0, 0.0), (0.0, 5.0), (0.0, 9.0))]
+    )
 
     def response(x: Tensor) -> Tensor:
         inside = torch.sigmoid(20 * (1 - x[:, :1].abs())) * (x[:, 1:2].abs() < 1)
@@ -113,18 +115,14 @@ def test_settling_gives_what_walking_every_pair_gives() -> None:
             lambda pairs: walk(response, euclidean, anchors, pairs, grid=31), few.walks, few.gap, tau, most=10**6
         )
         assert left == 0
-        assert np.array_equal(
-            components(60, settled.pairs, settled.reach < tau), components(60, full.pairs, full.reach < tau)
-        )
+        assert np.array_equal(components(60, settled.pairs, settled.reach < tau), components(60, full.pairs, full.reach < tau))
 
 
 def test_paths_left_out_by_the_budget_are_counted() -> None:
     anchors, _, centres = planted()
     found = map_regions(nearest(centres, 5.0), euclidean, anchors, QUICK.model_copy(update={"neighbours": 1, "random": 1, "most": 0}))
     open_ = (found.gap < found.tau) & (found.labels()[:, None] != found.labels()[None])
-    assert found.unsettled == np.triu(open_, 1).sum() - sum(
-        bool(open_[i, j]) for i, j in found.walks.pairs
-    )
+    assert found.unsettled == np.triu(open_, 1).sum() - sum(bool(open_[i, j]) for i, j in found.walks.pairs)
 
 
 def test_the_hierarchy_joins_at_the_walked_heights_only() -> None:

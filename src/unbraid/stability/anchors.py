@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -22,34 +24,32 @@ def anchors_of(
     Raises:
         UserError: The place is not reached, or the model reads tokens and the place is its input.
     """
-    found: list[Tensor] = []
-    outputs: list[Tensor] = []
-    for chunk in prompts.split(at_once):
-        seen: list[Tensor] = []
-        if place.path == INPUT:
-            if not chunk.is_floating_point():
-                raise UserError("The input of this model is tokens, which cannot be moved a little.", "Give a block's number, such as 0.")
-            seen.append(chunk)
-            outputs.append(apply(module, chunk))
-        else:
-            handle = module.get_submodule(place.path).register_forward_hook(
-                lambda _module, _args, output: seen.append(output[0] if isinstance(output, tuple) else output)
-            )
-            try:
-                outputs.append(apply(module, chunk))
-            finally:
-                handle.remove()
-        if not seen:
-            raise UserError(f"{place.path!r} is not used in the forward pass.", "Choose another site.")
-        found.append(_last(seen[-1]))
-    return torch.cat(found), torch.cat([_last(output) for output in outputs])
+    if place.path == INPUT:
+        if not prompts.is_floating_point():
+            raise UserError("The input of this model is tokens, which cannot be moved a little.", "Give a block's number, such as 0.")
+        return prompts, torch.cat([last_of(apply(module, chunk)) for chunk in prompts.split(at_once)])
+    seen: list[Tensor] = []
+
+    def hook(_module: nn.Module, _args: object, output: object) -> None:
+        first = cast("tuple[object, ...]", output)[0] if isinstance(output, tuple) else output
+        seen.append(last_of(cast(Tensor, first)))
+
+    handle = module.get_submodule(place.path).register_forward_hook(hook)
+    try:
+        outputs = [last_of(apply(module, chunk)) for chunk in prompts.split(at_once)]
+    finally:
+        handle.remove()
+    if len(seen) != len(outputs):
+        raise UserError(f"{place.path!r} is used {len(seen) // len(outputs)} times in a forward pass.", "Choose a site that is used once.")
+    return torch.cat(seen), torch.cat(outputs)
+
+
+def last_of(value: Tensor) -> Float[Tensor, "n k"]:
+    """Return the last position of [n, pos, k]; what has no positions as rows."""
+    return value[:, -1] if value.dim() == 3 else value.flatten(1)
 
 
 def relative_error(found: Float[Tensor, "n k"], own: Float[Tensor, "n k"]) -> float:
     """Return the largest difference between answers and the model's own, as a share of the own answer's norm."""
     norms = own.norm(dim=-1).clamp(min=torch.finfo(own.dtype).tiny)
     return float(((found - own).norm(dim=-1) / norms).max())
-
-
-def _last(value: Tensor) -> Tensor:
-    return value[:, -1] if value.dim() == 3 else value.flatten(1)

@@ -53,7 +53,9 @@ class Walks:
 
     def __add__(self, other: Walks) -> Walks:
         """Return the paths of both."""
-        return Walks(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("pairs", "gap", "barrier", "reach", "flat")))
+        return Walks(
+            *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("pairs", "gap", "barrier", "reach", "flat"))
+        )
 
     @property
     def height(self) -> Float[ndarray, " m"]:
@@ -87,9 +89,7 @@ def walk(
         near = torch.minimum(from_start, from_end)
         flat = _share(near, NEAR * gap[:, None])
         flat[gap <= 0] = torch.nan
-        found[:, start : start + len(some)] = torch.stack(
-            [gap, near.amax(1), torch.maximum(from_start, from_end).amax(1), flat]
-        ).numpy()
+        found[:, start : start + len(some)] = torch.stack([gap, near.amax(1), torch.maximum(from_start, from_end).amax(1), flat]).numpy()
     return Walks(np.asarray(pairs), *found)
 
 

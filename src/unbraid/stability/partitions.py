@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -38,7 +39,8 @@ class Compared:
 def density_clusters(points: Float[ndarray, "n d"], count: int, seed: int) -> Int[ndarray, " n"]:
     """Return k-means clusters: regions of density, which know nothing of what is done with them."""
     distinct = len(np.unique(points, axis=0))
-    return KMeans(min(count, distinct), n_init=4, random_state=seed).fit_predict(points)
+    means: Any = KMeans(min(count, distinct), random_state=seed)
+    return means.set_params(n_init=4).fit_predict(points)
 
 
 def pattern_clusters(patterns: Bool[ndarray, "n units"], count: int) -> Int[ndarray, " n"]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from unbraid.core.errors import UserError
 from unbraid.decompose.result import ALIVE_THRESHOLD, Decomposition
+from unbraid.stability.anchors import last_of
 from unbraid.stability.places import Place, blocks_of
 from unbraid.targets.target import Target, apply
 
@@ -22,7 +23,11 @@ def gate_patterns(module: nn.Module, prompts: Shaped[Tensor, "n _"], after: Plac
     if not gates:
         return None
     seen: list[Tensor] = []
-    handles = [gate.register_forward_pre_hook(lambda _module, args: seen.append(_last(args[0]) > 0)) for gate in gates]
+
+    def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(last_of(args[0]) > 0)
+
+    handles = [gate.register_forward_pre_hook(hook) for gate in gates]
     parts: list[ndarray] = []
     try:
         for chunk in prompts.split(at_once):
@@ -49,15 +54,11 @@ def importance_patterns(
     parts: list[ndarray] = []
     for chunk in prompts.split(at_once):
         important = decomposition.importance(chunk)
-        later = [_last(g) > ALIVE_THRESHOLD for path, g in important.items() if not path.startswith(before)]
+        later = [last_of(g) > ALIVE_THRESHOLD for path, g in important.items() if not path.startswith(before)]
         if not later:
             raise UserError(f"No site of the decomposition comes after {after}.", "Choose an earlier place.")
         parts.append(torch.cat(later, dim=1).cpu().numpy())
     return np.concatenate(parts)
-
-
-def _last(value: Tensor) -> Tensor:
-    return value[:, -1] if value.dim() == 3 else value.flatten(1)
 
 
 def _is_activation(module: nn.Module) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain, cycle
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -155,13 +155,13 @@ def _shown(word: str) -> str:
 
 def _middles(inside: ndarray, data: Data) -> Sequence[tuple[float, float]]:
     """Return the innermost point of every large patch."""
-    patches, count = ndimage.label(inside)
+    patches, count = cast("tuple[ndarray, int]", ndimage.label(inside))
     left, right, low, high = _extent(data)
     rows, columns = inside.shape
     found: list[tuple[float, float]] = []
     for patch in range(1, count + 1):
         if (patches == patch).mean() >= SHARE_WITH_NAME:
-            depth = ndimage.distance_transform_edt(np.pad(patches == patch, 1))[1:-1, 1:-1]
+            depth = cast(ndarray, ndimage.distance_transform_edt(np.pad(patches == patch, 1)))[1:-1, 1:-1]
             row, column = np.unravel_index(int(depth.argmax()), depth.shape)
             found.append((left + (column + 0.5) / columns * (right - left), low + (row + 0.5) / rows * (high - low)))
     return found
