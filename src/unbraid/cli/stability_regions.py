@@ -25,6 +25,7 @@ def regions(
     ] = None,
     read: Annotated[str, typer.Option(help="logits, final, distribution, or a module's path.", metavar="READ")] = "logits",
     tau: Annotated[float, typer.Option(help="How far an answer may move, of the median gap.", metavar="SHARE")] = 0.5,
+    grid: Annotated[int, typer.Option(help="Points along a path.", metavar="N", min=5)] = 51,
     components: Annotated[
         str | None,
         typer.Option(help="A run, or a shipped decomposition, to compare with.", metavar="RUN", show_default=False),
@@ -48,7 +49,16 @@ def regions(
     from unbraid.stability.regions_config import RegionsConfig
     from unbraid.stability.regions_verb import regions as ask
 
-    settings = {"anchors": anchors, "tokens": tokens, "context": context, "site": site, "read": read, "tau": tau, "seed": seed}
+    settings = {
+        "anchors": anchors,
+        "tokens": tokens,
+        "context": context,
+        "site": site,
+        "read": read,
+        "tau": tau,
+        "grid": grid,
+        "seed": seed,
+    }
     config = RegionsConfig.parse({**settings, "untrained": not no_controls, "matched": not no_controls}, "the options")
     decomposition = None
     if components is not None:

@@ -149,7 +149,8 @@ def verdict(found: RegionMap, untrained: RegionMap | None) -> str:
     reference = f"{STRAIGHT:.2f} for a straight line" + (f", {before.value:.2f} untrained" if before is not None else "")
     if flat.value >= PLATEAU:
         return f"plateaus: {told}; {reference}"
-    return f"flats, but short of plateaus ({PLATEAU:.2f}): {told}; {reference}"
+    beside = "a straight line's" if before is None else "the controls'"
+    return f"no plateaus ({PLATEAU:.2f}), though flatter than {beside}: {told}; {reference}"
 
 
 def over_anchors(

@@ -129,7 +129,9 @@ class RegionsResult:
         }
         for key, words in rows.items():
             table.add_row(words, *(_told(each[key]) for each in self.numbers.values()))
-        table.caption = f"[95 % interval over anchors]; {self.verdict}"
+        errors = [each.fidelity for each in self.maps.values() if np.isfinite(each.fidelity)]
+        exact = f"; at the anchors the answer is the model's own within {max(errors):.0e}" if errors else ""
+        table.caption = f"[95 % interval over anchors]{exact}. {self.verdict[0].upper()}{self.verdict[1:]}"
         return table
 
     def agreement_table(self) -> Table:
@@ -142,7 +144,7 @@ class RegionsResult:
             if measures is None:
                 table.add_row(name, groups, *["undefined"] * 4)
                 continue
-            cells = (f"{m.value:.2f} [{m.low:.2f}, {m.high:.2f}], chance {m.null:.2f}" for m in (measures[key] for key in MEASURES))
+            cells = (f"{m.value:.2f} [{m.low:.2f}, {m.high:.2f}], chance {m.null:z.2f}" for m in (measures[key] for key in MEASURES))
             table.add_row(name, groups, *cells, f"{measures['ari'].p:.3f}")
         return table
 
