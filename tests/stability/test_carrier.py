@@ -9,8 +9,9 @@ from torch import nn
 from tests.models import mlp
 from tests.targets.models.tiny import some_ids, tiny_model
 from unbraid.core.errors import UserError
-from unbraid.stability.bank import activations, drawn_alike
+from unbraid.stability.anchors import anchors_of
 from unbraid.stability.carrier import Carrier
+from unbraid.stability.drawn_alike import drawn_alike
 from unbraid.stability.places import INPUT, Place, blocks_of, default_place, kind_of, parts_of, place_named
 
 FAMILIES = ("gpt2", "llama", "mistral", "gpt_neox", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "bloom", "mpt", "stablelm", "falcon")
@@ -29,7 +30,7 @@ def test_blocks_and_their_parts_are_found_by_shape(family: str) -> None:
     assert len(blocks) == module.config.num_hidden_layers
     first = place_named(module, 0)
     for part in ("mlp", "attention", "norm"):
-        assert parts_of(module, part, first), part  # type: ignore[arg-type]
+        assert parts_of(module, part, first), part
 
 
 @every_family
@@ -71,7 +72,7 @@ def test_the_bank_has_what_each_prompts_carrier_has() -> None:
     module = tiny_model("llama")
     prompts, place = some_ids(3, 5), default_place(module)
 
-    bank = activations(module, prompts, place)
+    bank, _ = anchors_of(module, prompts, place)
 
     assert torch.allclose(bank[1], Carrier(module, prompts[1], place).anchor, atol=1e-5)
 

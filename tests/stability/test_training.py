@@ -9,16 +9,18 @@ from tests.stability.test_path import gate_target
 from unbraid.core.errors import UserError
 from unbraid.stability.path_config import PathConfig
 from unbraid.stability.training import TrainingResult, training
+from unbraid.targets.data import as_data
+from unbraid.targets.target import Target
 
 CONFIG = PathConfig(pairs=40, bank=80, points=21)
 
 
-def stages(*steepness: float) -> list:
+def stages(*steepness: float) -> list[Target]:
     torch.manual_seed(3)
     data = torch.randn(200, 4)
     targets = [gate_target(each) for each in steepness]
     for target in targets:
-        target.fresh = target.data = type(target.data)([data])  # type: ignore[call-arg]
+        target.fresh = target.data = as_data([data])
     return targets
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from unbraid.cli import stability_plane, stability_regions
 from unbraid.cli.options import Json, Plugins, start
 from unbraid.cli.progress import watched
 from unbraid.cli.stability_target import Model, Out, TextOption, named_target
@@ -125,3 +126,7 @@ def training(
         return
     result.show()
     typer.echo(f"Curves and picture: {out}" if out is not None else "Nothing was kept; keep the curves and a picture with: --out DIR")
+
+
+app.command("plane")(stability_plane.plane)
+app.command("regions")(stability_regions.regions)

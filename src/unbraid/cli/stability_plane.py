@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from unbraid.cli.options import Json, Plugins, start
+from unbraid.cli.stability_target import Model, Out, TextOption, named_target
 
 
 def plane(
-    model: Annotated[str, typer.Argument(help="A toy, or a language model's folder or name.", metavar="MODEL", show_default=False)],
+    model: Model,
     through: Annotated[
         tuple[str, str, str] | None,
         typer.Option(help="Three prompts; left out, they are drawn from the text.", metavar="A B C", show_default=False),
@@ -26,9 +26,8 @@ def plane(
     resolution: Annotated[int, typer.Option(help="Points along each axis.", metavar="N", min=5, max=1001)] = 41,
     no_untrained: Annotated[bool, typer.Option("--no-untrained", metavar="", help="Leave the untrained model out.")] = False,
     seed: Annotated[int, typer.Option(help="Decides prompts and fresh weights.", metavar="N")] = 0,
-    text: Annotated[Path | None, typer.Option(help="Text or tokens of a language model.", metavar="PATH", show_default=False)] = None,
-    window: Annotated[int | None, typer.Option(help="Tokens per window.", metavar="N", min=1, show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="Save numbers and pictures here.", metavar="DIR", show_default=False)] = None,
+    text: TextOption = None,
+    out: Out = None,
     plugins: Plugins = None,
     json_: Json = False,
 ) -> None:
@@ -39,12 +38,11 @@ def plane(
     """
     start(plugins)
     from unbraid.cli.progress import watched
-    from unbraid.cli.stability_model import model_named
     from unbraid.stability.plane_verb import PlaneConfig
     from unbraid.stability.plane_verb import plane as ask
 
     config = PlaneConfig(site=site, read=read, planes=planes, context=context, resolution=resolution, untrained=not no_untrained, seed=seed)
-    target = model_named(model, text, window)
+    target = named_target(model, text, context)
     with watched("Reading the planes …"):
         result = ask(target, config, through)
     if out is not None:

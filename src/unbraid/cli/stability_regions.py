@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from unbraid.cli.options import Json, Plugins, start
+from unbraid.cli.stability_target import Model, Out, TextOption, named_target
 
 
 def regions(
-    model: Annotated[str, typer.Argument(help="A toy, or a language model's folder or name.", metavar="MODEL", show_default=False)],
+    model: Model,
     anchors: Annotated[int, typer.Option(help="How many activations: last tokens of one context, or inputs.", metavar="N", min=4)] = 300,
     tokens: Annotated[str, typer.Option(help="Which last tokens: likely, or text.", metavar="WHICH")] = "likely",
     carrier: Annotated[
@@ -32,9 +32,8 @@ def regions(
     ] = None,
     no_controls: Annotated[bool, typer.Option("--no-controls", metavar="", help="Leave untrained and random anchors out.")] = False,
     seed: Annotated[int, typer.Option(help="Decides context, pairs and controls.", metavar="N")] = 0,
-    text: Annotated[Path | None, typer.Option(help="Text or tokens of a language model.", metavar="PATH", show_default=False)] = None,
-    window: Annotated[int | None, typer.Option(help="Tokens per window.", metavar="N", min=1, show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="Save numbers and the figure here.", metavar="DIR", show_default=False)] = None,
+    text: TextOption = None,
+    out: Out = None,
     plugins: Plugins = None,
     json_: Json = False,
 ) -> None:
@@ -45,7 +44,6 @@ def regions(
     """
     start(plugins)
     from unbraid.cli.progress import watched
-    from unbraid.cli.stability_model import model_named
     from unbraid.stability.regions_config import RegionsConfig
     from unbraid.stability.regions_verb import regions as ask
 
@@ -65,7 +63,7 @@ def regions(
         from unbraid.decompose.load import load
 
         decomposition = load(components)
-    target = model_named(model, text, window)
+    target = named_target(model, text, context)
     with watched("Walking between anchors …"):
         result = ask(target, config, decomposition, carrier)
     if out is not None:

@@ -15,9 +15,9 @@ from unbraid.targets.target import apply
 
 @torch.no_grad()
 def anchors_of(
-    module: nn.Module, prompts: Shaped[Tensor, "n _"], place: Place, at_once: int = 64
+    module: nn.Module, prompts: Shaped[Tensor, "n _"], place: Place, position: int = -1, at_once: int = 64
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n k"]]:
-    """Return the activation at the place and the model's output, both at the last position, of prompts of one length.
+    """Return the activation at the place and one position, and the model's output at the last one, of prompts of one length.
 
     The second one is what a measurement with exchanged activations must give back when nothing was exchanged.
 
@@ -32,7 +32,7 @@ def anchors_of(
 
     def hook(_module: nn.Module, _args: object, output: object) -> None:
         first = cast("tuple[object, ...]", output)[0] if isinstance(output, tuple) else output
-        seen.append(last_of(cast(Tensor, first)))
+        seen.append(one_of(cast(Tensor, first), position))
 
     handle = module.get_submodule(place.path).register_forward_hook(hook)
     try:
@@ -44,9 +44,14 @@ def anchors_of(
     return torch.cat(seen), torch.cat(outputs)
 
 
+def one_of(value: Tensor, position: int) -> Float[Tensor, "n k"]:
+    """Return one position of [n, pos, k]; what has no positions as rows."""
+    return value[:, position] if value.dim() == 3 else value.flatten(1)
+
+
 def last_of(value: Tensor) -> Float[Tensor, "n k"]:
     """Return the last position of [n, pos, k]; what has no positions as rows."""
-    return value[:, -1] if value.dim() == 3 else value.flatten(1)
+    return one_of(value, -1)
 
 
 def relative_error(found: Float[Tensor, "n k"], own: Float[Tensor, "n k"]) -> float:

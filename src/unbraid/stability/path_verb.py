@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from unbraid.core.errors import UserError
 from unbraid.core.seeds import Streams
-from unbraid.stability.bank import activations, drawn_alike
+from unbraid.stability.anchors import anchors_of
 from unbraid.stability.carrier import Carrier
 from unbraid.stability.distances import READS, Read, read_named
+from unbraid.stability.drawn_alike import drawn_alike
 from unbraid.stability.frozen import frozen_edits
 from unbraid.stability.path_config import PathConfig
 from unbraid.stability.path_result import Fidelity, PathResult, Population
@@ -81,7 +82,7 @@ class _Study:
 
     def __init__(self, module: nn.Module, prompts: Tensor, place: Place, config: PathConfig, reads: tuple[Read, ...]) -> None:
         self.module, self.prompts, self.place, self.config, self.reads = module, prompts, place, config, reads
-        self.real = activations(module, prompts, place, config.position)
+        self.real = anchors_of(module, prompts, place, config.position)[0]
         self.generator = Streams(config.seed, torch.device("cpu"))["ends"]
         if not prompts.is_floating_point():  # vectors have no vocabulary to be a distribution over
             return

@@ -22,7 +22,6 @@ from unbraid.stability.path_result import PathResult, median_of
 from unbraid.stability.path_verb import path
 from unbraid.targets.target import Target
 
-
 RESOLUTION = 0.005
 """A smaller change of width is within what the sampling of a curve leaves open."""
 
