@@ -1,0 +1,121 @@
+"""How near is the nearest boundary in any direction, and is it where the slope at the anchor would put it?
+
+Random directions in many dimensions all but surely miss the one that crosses first, so the smallest radius is looked for: from the directions
+that crossed soonest, and from the one along which the answer leaves fastest, each is turned downhill until its radius no longer shrinks. What
+is found is an upper bound. Beside it stands the Fisher radius, where the nearest boundary would be if the answer went on as it begins.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor
+
+from unbraid.core.errors import UserError
+from unbraid.stability.paths import unit_tangent
+from unbraid.stability.radii import Progress, crossings, normals
+from unbraid.stability.rays import Rays, Response
+
+LOCAL_GRID = 16
+"""Points looked at when a ray is turned a little: it is known to cross about where the last one did."""
+SHRINKS = 1e-3
+"""A turn that makes the radius shrink by a smaller share counts as none."""
+
+
+def inradius(
+    progress: Progress, starts: Rays, radii: Float[Tensor, " rays"], tolerance: float, steps: int
+) -> tuple[float, Float[Tensor, " d"] | None]:
+    """Return the smallest radius at which a threshold is crossed, and the direction in which.
+
+    Each direction is turned towards the normal of the boundary where it crosses, which is the gradient of its radius on the sphere of
+    directions; for a flat wall the first full turn arrives. A turn that does not shorten the radius is halved and tried again.
+
+    Args:
+        progress: What is asked, with one threshold.
+        starts: Directions to begin from.
+        radii: Where they cross; those that do not are left out.
+        tolerance: How exactly a crossing is located.
+        steps: How many turns are tried.
+
+    Returns:
+        The radius, infinite where no start crosses, and its unit direction.
+    """
+    keep = radii.isfinite()
+    rays, best = Rays(starts.anchor, starts.directions[keep], starts.turns), radii[keep].to(torch.float64)
+    if not len(best):
+        return math.inf, None
+    share = torch.ones_like(best)
+    for _ in range(steps):
+        points = rays.points(torch.arange(len(best)), best)
+        downhill = _directions(rays, normals(progress, points))
+        mixed = (1 - share)[:, None].to(downhill.dtype) * rays.directions + share[:, None].to(downhill.dtype) * downhill
+        turned = Rays.towards(rays.anchor, torch.where(mixed.norm(dim=1, keepdim=True) > 1e-6, mixed, rays.directions), rays.turns)
+        found = crossings(progress, turned, float(best.max()), LOCAL_GRID, tolerance).radii[:, 0]
+        better = found < best * (1 - SHRINKS)
+        rays = Rays(rays.anchor, torch.where(better[:, None], turned.directions, rays.directions), rays.turns)
+        best = torch.where(better, found, best)
+        share = torch.where(better, (share * 2).clamp(max=1), share / 2)
+        if bool((share < 1e-2).all()):
+            break
+    nearest = int(best.argmin())
+    return float(best[nearest]), rays.directions[nearest]
+
+
+def _directions(rays: Rays, gradients: Float[Tensor, "rays d"]) -> Float[Tensor, "rays d"]:
+    """Return what of the gradients a ray can turn to; the ray's own direction where that is nothing."""
+    found: list[Tensor] = []
+    for own, gradient in zip(rays.directions, gradients, strict=True):
+        if not bool(gradient.isfinite().all()):
+            found.append(own)
+            continue
+        try:
+            found.append(unit_tangent(rays.anchor, gradient) if rays.turns else gradient)
+        except UserError:  # straight along the anchor, where no turn leads
+            found.append(own)
+    return torch.stack(found)
+
+
+def fisher_radius(coordinates: Response, anchor: Float[Tensor, " d"], reach: float, turns: bool) -> tuple[float, Float[Tensor, " d"]]:
+    """Return where the nearest boundary would be if the answer went on as it begins, and in which direction.
+
+    `reach / √λ_max` with λ_max the largest eigenvalue of JᵀJ, J the Jacobian of the answer's coordinates at the anchor. With the coordinates
+    2√p of a distribution JᵀJ is the Fisher information and, for a reach of `√(2 τ_KL)`, this is `√(2 τ_KL / λ_max)`.
+
+    Args:
+        coordinates: Points → the answer in coordinates whose Euclidean distance is the distance that the threshold is meant in.
+        anchor: The activation.
+        reach: The threshold, in those coordinates.
+        turns: Whether the radius is an angle in degrees, and moves along the anchor do not count.
+
+    Returns:
+        The radius, infinite where the answer does not move at first, and the unit direction.
+    """
+    along = anchor / anchor.norm() if turns else None
+    point = anchor.detach()[None].requires_grad_()
+    with torch.enable_grad():
+        answer = coordinates(point)
+        weights = torch.zeros_like(answer, requires_grad=True)
+        (pulled,) = torch.autograd.grad(answer, point, weights, create_graph=True)
+
+    def product(vector: Float[ndarray, " d"]) -> Float[ndarray, " d"]:
+        v = _without(torch.from_numpy(np.asarray(vector, dtype=np.float64).reshape(-1)).to(anchor.dtype), along)
+        (moved,) = torch.autograd.grad(pulled, weights, v[None], retain_graph=True)  # J v, as the gradient of wᵀJ v in w
+        (back,) = torch.autograd.grad(answer, point, moved, retain_graph=True)
+        return _without(back[0], along).to(torch.float64).numpy()
+
+    d = len(anchor)
+    start = _without(torch.randn(d, generator=torch.Generator().manual_seed(0)).to(anchor.dtype), along)
+    operator = LinearOperator((d, d), matvec=product, dtype=np.float64)
+    values, vectors = eigsh(operator, k=1, which="LA", v0=start.to(torch.float64).numpy(), tol=1e-4)
+    direction = torch.from_numpy(vectors[:, 0].copy()).to(anchor.dtype)
+    speed = math.sqrt(max(float(values[0]), 0.0)) * (float(anchor.norm()) * math.pi / 180 if turns else 1.0)
+    return (reach / speed if speed > 0 else math.inf), direction
+
+
+def _without(vector: Tensor, along: Tensor | None) -> Tensor:
+    return vector if along is None else vector - (vector @ along) * along
