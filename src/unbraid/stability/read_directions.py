@@ -1,0 +1,117 @@
+"""What does the network look for in an activation? The read directions of subcomponents, or of planted pieces, at the sites that read it.
+
+A site counts where its input is the activation itself or what a norm made of the stream, up to the end of the next block. That is found by
+running the model and comparing tensors, so that the output of attention, which is just as wide, is not taken for the stream. Where a norm
+stands between, each direction is scaled by the norm's weights: `v · (γ ⊙ x) = (γ ⊙ v) · x`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from unbraid.core.errors import UserError
+from unbraid.decompose.load import load
+from unbraid.stability.places import INPUT, Place, blocks_of, kind_of
+from unbraid.targets.sites import Site
+from unbraid.targets.target import Target, apply
+
+COMPONENTS = "components:"
+FEATURES = "features"
+
+
+def read_directions(name: str, target: Target, place: Place, prompt: Shaped[Tensor, " pos"]) -> Float[Tensor, "n d"]:
+    """Return the directions of "features" (planted, toys only) or "components:RUN" (alive subcomponents of a decomposition).
+
+    Args:
+        name: Which.
+        target: The model.
+        place: Where activations are moved.
+        prompt: Any input, to run the model once.
+
+    Raises:
+        UserError: There is no planted truth, the decomposition is of another model, or none of its sites reads what is moved.
+    """
+    if name == FEATURES:
+        if target.truth is None:
+            raise UserError(f"Nothing is planted in {target.name!r}.", "Leave out the directions 'features', or name a toy.")
+        columns = {path: site.V for path, site in target.truth.sites.items()}
+        sites = target.sites
+    else:
+        decomposition = load(name.removeprefix(COMPONENTS))
+        if decomposition.target.fingerprint() != target.fingerprint():
+            raise UserError(
+                f"{name!r} is of {decomposition.target.name!r}, whose weights are not those of {target.name!r}.",
+                "Name the model that was decomposed, or a decomposition of this one.",
+            )
+        alive, sites = decomposition.alive(), decomposition.target.sites
+        columns = {path: site.factors.views()[0][:, alive[path]].detach() for path, site in decomposition.model.sites.items()}
+    readers = stream_readers(target.module, sites, place, prompt)
+    found = [(columns[path] if gains is None else gains[:, None] * columns[path]).T for path, gains in readers.items() if path in columns]
+    directions = torch.cat(found).to(torch.float32) if found else torch.zeros(0, 1)
+    directions = directions[directions.norm(dim=1) > 0]
+    if not len(directions):
+        widths = ", ".join(f"{site.path} ({site.d_in})" for site in sites[:6])
+        raise UserError(
+            f"No site of {name!r} reads what is moved at {place}. Sites, and the widths that they read: {widths}.",
+            "Choose the place before one of them with --site, or other directions.",
+        )
+    return directions
+
+
+def stream_readers(
+    module: nn.Module, sites: tuple[Site, ...], place: Place, prompt: Shaped[Tensor, " pos"]
+) -> Mapping[str, Float[Tensor, " d"] | None]:
+    """Return the sites that read the stream from a place to the end of the next block, each with the weights of the norm before it.
+
+    Args:
+        module: The model.
+        sites: The sites to choose from.
+        place: Where the stream is exchanged.
+        prompt: Any input.
+    """
+    blocks = blocks_of(module)
+    following = blocks[place.block + 1 : place.block + 2] if place.block is not None else blocks[:1]
+    streams: dict[int, tuple[Tensor, Tensor | None]] = {}  # tensors are kept, since the number of a freed one may be given out again
+    found: dict[str, Tensor | None] = {}
+    state = {"begun": place.path == INPUT, "ended": False}
+    batch = prompt[None]
+    if place.path == INPUT:
+        streams[id(batch)] = (batch, None)
+
+    def gave(path: str, child: nn.Module) -> Any:
+        def hook(_module: nn.Module, _args: object, output: object) -> None:
+            value = output[0] if isinstance(output, tuple) else output
+            if not isinstance(value, Tensor) or state["ended"]:
+                return
+            if path == place.path:
+                state["begun"] = True
+                streams[id(value)] = (value, None)
+            elif path in following:
+                state["ended"] = True
+            elif state["begun"] and kind_of(path.rpartition(".")[2], child) == "norm":
+                weight = getattr(child, "weight", None)
+                streams[id(value)] = (value, weight.detach() if isinstance(weight, Tensor) else None)
+
+        return hook
+
+    def reads(site: Site) -> Any:
+        def hook(_module: nn.Module, args: tuple[object, ...]) -> None:
+            if args and not state["ended"] and id(args[0]) in streams:
+                found[site.path] = streams[id(args[0])][1]
+
+        return hook
+
+    handles = [child.register_forward_hook(gave(path, child)) for path, child in module.named_modules() if path]
+    handles += [module.get_submodule(site.module_path).register_forward_pre_hook(reads(site)) for site in sites]
+    try:
+        with torch.no_grad():
+            apply(module, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
