@@ -20,6 +20,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from unbraid.core.errors import UserError
+from unbraid.stability.radii import crossings
 from unbraid.stability.rays import Rays
 from unbraid.targets.toy_kit.superellipse import (
     EXPONENTS,
@@ -153,8 +154,6 @@ def mixture_exponent(
 
 
 def _first(drift: Drift, rays: Rays, level: float, furthest: float) -> Float[ndarray, " rays"]:
-    from unbraid.stability.radii import crossings
-
     return crossings(lambda points: drift(points)[:, None] / level, rays, furthest, 40, furthest / 1e4).radii[:, 0].numpy()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor
 
 from unbraid.stability.carrier import Carrier
@@ -38,7 +39,7 @@ def relative_changes(carrier: Carrier, rays: Rays, radius: float, stages: Sequen
     return torch.stack([torch.where(change.isfinite(), change, torch.nan) for change in changes], dim=1)
 
 
-def gains(changes: Float[Tensor, "*rays stages"]) -> Float[Tensor, "*rays gains"]:
+def gains(changes: Float[ndarray, "*rays stages"]) -> Float[ndarray, "*rays gains"]:
     """Return κ of each stage, `(‖f(x+e) - f(x)‖ / ‖f(x)‖) / (‖e‖ / ‖x‖)`: below 1 where it corrects. Their product is the last change over the first.
 
     A stage meets the change as the stages before it left it.

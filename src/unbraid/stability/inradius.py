@@ -110,6 +110,8 @@ def fisher_radius(coordinates: Response, anchor: Float[Tensor, " d"], reach: flo
 
     d = len(anchor)
     start = _without(torch.randn(d, generator=torch.Generator().manual_seed(0)).to(anchor.dtype), along)
+    if not float(np.linalg.norm(product(start.to(torch.float64).numpy()))) > 0:  # the answer does not move at first
+        return math.inf, start / start.norm()
     operator = LinearOperator((d, d), matvec=product, dtype=np.float64)
     values, vectors = eigsh(operator, k=1, which="LA", v0=start.to(torch.float64).numpy(), tol=1e-4)
     direction = torch.from_numpy(vectors[:, 0].copy()).to(anchor.dtype)

@@ -65,13 +65,24 @@ class Survival:
 
         The interval is a percentile bootstrap over anchors, whose rays are not independent (Efron 1979).
         """
-        value = _reaches(self._curve, crossed)
         if not self.anchors:
             return Interval(None, None, None, 0)
-        each = [_reaches(curve, crossed) for curve in self._resampled]
         # A resample in which it is undefined lies above every radius that was looked at.
-        low, high = np.quantile(each, [0.025, 0.975], method="inverted_cdf")
-        return Interval(*(float(x) if math.isfinite(x) else None for x in (value, low, high)), self.anchors)
+        return _interval(_reaches(self._curve, crossed), self._reached(crossed), self.anchors)
+
+    def ratio_to(self, other: Survival, crossed: float) -> Interval:
+        """Return how many times further this family's radius is than another's, with both resampled at the same anchors."""
+        if not self.anchors or self.anchors != other.anchors or self.radii.shape[0] != other.radii.shape[0]:
+            return Interval(None, None, None, 0)
+        with np.errstate(invalid="ignore"):  # neither is defined
+            each = self._reached(crossed) / other._reached(crossed)
+            value = _reaches(self._curve, crossed) / np.float64(_reaches(other._curve, crossed))
+        if np.isnan(each).any() or not 0 < value < math.inf:
+            return Interval(float(value) if 0 < value < math.inf else None, None, None, self.anchors)
+        return _interval(float(value), each, self.anchors)
+
+    def _reached(self, crossed: float) -> Float[ndarray, " resamples"]:
+        return np.array([_reaches(curve, crossed) for curve in self._resampled])
 
     def at(self, radii: Float[ndarray, " n"]) -> Float[ndarray, "3 n"]:
         """Return P(radius > r), and the lower and upper end of its 95 % band over anchors."""
@@ -87,6 +98,12 @@ class Survival:
         present = self.radii[(~np.isnan(self.radii)).any(axis=1)]
         picks = np.random.default_rng(self.seed).integers(0, len(present), size=(RESAMPLES, len(present)))
         return [kaplan_meier(present[rows], self.furthest) for rows in picks]
+
+
+def _interval(value: float, each: Float[ndarray, " resamples"], anchors: int) -> Interval:
+    low, high = np.quantile(each, [0.025, 0.975], method="inverted_cdf")
+    ends = [float(x) if math.isfinite(x) else None for x in (value, low, high)]
+    return Interval(ends[0], ends[1], ends[2], anchors)
 
 
 Curve = tuple[Float[ndarray, " steps"], Float[ndarray, " steps"]]

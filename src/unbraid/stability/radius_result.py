@@ -1,0 +1,296 @@
+"""What does measuring radii give? The raw radii of every ray, what they say with intervals and nulls, and a folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy import ndarray
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table
+
+from unbraid.stability import radius_summary as say
+from unbraid.stability.radius_config import RadiusConfig
+from unbraid.stability.stored import read_measurement, save_measurement
+from unbraid.stability.survival import Survival
+
+if TYPE_CHECKING:
+    from unbraid.drawing.plot_style import Plot, ThemeName
+
+UNTRAINED = "untrained"
+TIMES = "median / null's"
+
+
+@dataclass(frozen=True)
+class RadiusResult:
+    """How far activations moved before the answer changed.
+
+    Attributes:
+        target: The model's name.
+        config: The settings.
+        place: Where activations were moved.
+        turns: Whether radii are degrees, or lengths.
+        furthest: How far rays were followed: radii beyond are censored.
+        span: Median angle, or distance, between two real activations: the unit in which radii of two models can be compared.
+        thresholds: (name, distance, what is read) of each threshold; the first is the main one.
+        families: The families of directions.
+        nulls: Family → the one that it must be compared with.
+        stages: What the gains are of.
+        floor: The largest share of a threshold that rounding alone makes.
+        arrays: The raw measurements, each beginning with [anchors, families, rays]: "radii" (infinite where censored, NaN where there is no
+            ray), "halfway", "normals", "directions", "thickness", "changes"; "nearest" [anchors, thresholds, 2], "mixtures" [anchors,
+            families, sizes], "planes" [families, planes, facts].
+        control: The same model untrained; None where that was not asked for, or could not be.
+        why_no_control: Why there is none.
+    """
+
+    target: str
+    config: RadiusConfig
+    place: str
+    turns: bool
+    furthest: float
+    span: float
+    thresholds: tuple[tuple[str, float, str], ...]
+    families: tuple[str, ...]
+    nulls: Mapping[str, str]
+    stages: tuple[str, ...]
+    floor: float
+    arrays: Mapping[str, ndarray]
+    control: RadiusResult | None = None
+    why_no_control: str | None = "it was not asked for"
+
+    def beside(self, control: RadiusResult | None, why_not: str | None) -> RadiusResult:
+        """Return the same with a control, or with why there is none."""
+        return replace(self, control=control, why_no_control=why_not)
+
+    @property
+    def unit(self) -> str:
+        """In what radii are measured."""
+        return "degrees" if self.turns else "length"
+
+    def survival(self, family: str, threshold: int = 0) -> Survival:
+        """Return the survival curve of a family's radii."""
+        return self._survivals[family, threshold]
+
+    @cached_property
+    def _survivals(self) -> dict[tuple[str, int], Survival]:
+        radii = self.arrays["radii"]
+        return {
+            (name, t): Survival(radii[:, f, :, t], self.furthest, self.config.seed)
+            for f, name in enumerate(self.families)
+            for t in range(len(self.thresholds))
+        }
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per threshold and family: rays, censored ones, median and 5 % radius, their ratio to the null's, plateaus, thickness, normals."""
+        return [self._row(name, t) for t in range(len(self.thresholds)) for name in self.families]
+
+    def _row(self, name: str, t: int) -> dict[str, Any]:
+        f, curve, null = self.families.index(name), self.survival(name, t), self.nulls.get(name)
+        halfway = self.arrays["halfway"][:, f, :, t]
+        row: dict[str, Any] = {
+            "threshold": self.thresholds[t][0],
+            "family": name,
+            "rays": curve.rays,
+            "censored": curve.censored,
+            "median": say.interval_tree(curve.radius_at(0.5)),
+            "5 %": say.interval_tree(curve.radius_at(0.05)),
+            "null": null,
+            TIMES: say.interval_tree(curve.ratio_to(self.survival(null, t), 0.5)) if null else None,
+            "5 % / null's": say.interval_tree(curve.ratio_to(self.survival(null, t), 0.05)) if null else None,
+            "halfway": say.interval_tree(say.mean_of(say.per_anchor(halfway))),
+            "plateaus": say.interval_tree(say.plateau_share(halfway)),
+        }
+        if t == 0:
+            own, other = say.normal_cosines(self.arrays["normals"][:, f])
+            row |= {"normals, same anchor": say.interval_tree(own), "normals, other anchors": say.interval_tree(other)}
+        if t == 0 and "thickness" in self.arrays:
+            thick = self.arrays["thickness"][:, f]
+            counted = np.isfinite(self.arrays["radii"][:, f, : thick.shape[1], 0])
+            row["thickness"] = say.interval_tree(say.mean_of(say.per_anchor(thick)))
+            row["thickness undefined"] = int((counted & np.isnan(thick)).sum())
+        return row
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything that is said, as JSON-ready values."""
+        found: dict[str, Any] = {"radii": self.rows}
+        if "planes" in self.arrays:
+            found["planes"] = {name: say.plane_facts(self.arrays["planes"][f]) for f, name in enumerate(self.families)}
+        if "mixtures" in self.arrays:
+            sizes = self.config.mixtures
+            found["mixtures"] = {name: say.mixture_facts(self.arrays["mixtures"][:, f], sizes) for f, name in enumerate(self.families)}
+        if "nearest" in self.arrays:
+            found["nearest"] = {name: say.nearest_facts(self.arrays["nearest"][:, t]) for t, (name, _, _) in enumerate(self.thresholds)}
+        if "changes" in self.arrays:
+            found["gains"] = {name: say.gain_facts(self.arrays["changes"][:, f], self.stages) for f, name in enumerate(self.families)}
+        return found
+
+    def summary(self) -> Table:
+        """Return one row per threshold and family: how far, beside its null, and whether there is a plateau."""
+        heads = ("family", "rays", "censored", f"median, {self.unit}", "5 %", TIMES, "plateaus")
+        table = _table(f"{self.target}, {self.place}: how far until the answer changes", heads)
+        for t, (name, tau, read) in enumerate(self.thresholds):
+            table.add_section()
+            table.add_row(f"[bold]{name}[/bold] ({read}: {tau:.3g})", *[""] * (len(heads) - 1))
+            for row in (row for row in self.rows if row["threshold"] == name):
+                ratio = f"{_text(row[TIMES])} of {row['null']}" if row["null"] else ""
+                cells = (_text(row["median"]), _text(row["5 %"]), ratio, _text(row["plateaus"], "{:.0%}"))
+                table.add_row(f"  {row['family']}", str(row["rays"]), str(row["censored"]), *cells)
+            if self.control is not None and t < len(self.control.thresholds):
+                for row in (row for row in self.control.rows if row["threshold"] == name):
+                    cells = (_text(row["median"]), _text(row["5 %"]), "", _text(row["plateaus"], "{:.0%}"))
+                    table.add_row(f"  {row['family']}, untrained", str(row["rays"]), str(row["censored"]), *cells)
+        table.caption = self._caption()
+        return table
+
+    def _caption(self) -> str:
+        between = "between two real activations"
+        words = [
+            f"\\[low, high]: 95 % over {len(self.arrays['radii'])} anchors. Rays were followed to {self.furthest:.4g}; the median {between} is {self.span:.4g}.",
+            "Plateau: half way to the boundary less than a quarter of the threshold is reached (half: linear). '–': undefined, too many censored.",
+        ]
+        if self.floor > 0.1:
+            words.append(f"Rounding alone makes {self.floor:.0%} of a threshold.")
+        if self.control is None:
+            words.append(f"PROVISIONAL: there is no untrained control ({self.why_no_control}).")
+        return " ".join(words)
+
+    def tables(self) -> list[Table]:
+        """Return every table: radii, boundaries, exponents, nearest boundary, gains."""
+        facts = self.facts()
+        found = [self.summary(), self._boundaries()]
+        if "planes" in facts or "mixtures" in facts:
+            found.append(self._exponents(facts))
+        if "nearest" in facts:
+            found.append(self._nearest(facts["nearest"]))
+        if "gains" in facts:
+            found.append(self._gains(facts["gains"]))
+        return found
+
+    def _boundaries(self) -> Table:
+        table = _table("The boundary at the main threshold", ("family", "progress half way", "thickness", "undefined", "normals, same anchor", "other anchors"))
+        for row in (row for row in self.rows if row["threshold"] == self.thresholds[0][0]):
+            names = ("normals, same anchor", "normals, other anchors")
+            thick = (_text(row.get("thickness")), str(row.get("thickness undefined", "")))
+            table.add_row(row["family"], _text(row["halfway"]), *thick, *(_text(row[name]) for name in names))
+        return table
+
+    def _exponents(self, facts: Mapping[str, Any]) -> Table:
+        sizes = self.config.mixtures if "mixtures" in facts else ()
+        heads = ("family", "p, four quadrants", "planes", "undefined", "one quadrant", "sign flipped", *(f"p, {n} mixed" for n in sizes))
+        table = _table("Superellipse exponent: 2 for any quadratic form, above 2 where single directions are privileged", heads)
+        for name in self.families:
+            plane, mixed = facts.get("planes", {}).get(name, {}), facts["mixtures"][name] if sizes else []
+            counts = (str(plane.get("planes", "")), str(plane.get("undefined", "")))
+            alone = (_text(plane.get("one quadrant")), _text(plane.get("sign flipped")))
+            table.add_row(name, _text(plane.get("p")), *counts, *alone, *(_text(row["p"]) for row in mixed))
+        return table
+
+    def _nearest(self, facts: Mapping[str, Any]) -> Table:
+        table = _table("The nearest boundary that was found", ("threshold", "found, at most", "Fisher radius", "found / Fisher", "undefined"))
+        for name, row in facts.items():
+            values = (_text(row[key]) for key in ("found", "predicted", "found / predicted"))
+            table.add_row(name, *values, str(row["undefined"]))
+        return table
+
+    def _gains(self, facts: Mapping[str, Any]) -> Table:
+        stages = [row["stage"] for row in next(iter(facts.values()))]
+        table = _table(f"Gain κ at {self.config.gain_at * self.furthest:.3g}: below 1 corrects errors", ("family", *stages))
+        for name, rows in facts.items():
+            table.add_row(name, *(_text(row["gain"]) for row in rows))
+        return table
+
+    def show(self) -> None:
+        """Show every table on the terminal or in the notebook."""
+        Console().print(Group(*self.tables()))
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in ("threshold", "family", "rays", "censored", "median", "5 %", "plateaus"))
+        body = "".join(
+            f"<tr><td>{row['threshold']}</td><td>{row['family']}</td><td>{row['rays']}</td><td>{row['censored']}</td>"
+            f"<td>{_text(row['median'])}</td><td>{_text(row['5 %'])}</td><td>{_text(row['plateaus'], '{:.0%}')}</td></tr>"
+            for row in self.rows
+        )
+        return f"<table><caption>{self.target}, {self.place}</caption><tr>{head}</tr>{body}</table>"
+
+    def plot_survival(self, threshold: int = 0, theme: ThemeName = "light") -> Plot:
+        """Show which share of rays has not crossed yet at each radius, one curve per family; see `plot_survival`."""
+        from unbraid.stability.plot_survival import plot_survival
+
+        return plot_survival(self, threshold, theme)
+
+    def tree(self) -> dict[str, Any]:
+        """Return settings and what is said as JSON-ready values."""
+        return {
+            "target": self.target,
+            "config": self.config.tree(),
+            "place": self.place,
+            "turns": self.turns,
+            "furthest": self.furthest,
+            "span": self.span,
+            "thresholds": [list(threshold) for threshold in self.thresholds],
+            "families": list(self.families),
+            "nulls": dict(self.nulls),
+            "stages": list(self.stages),
+            "floor": self.floor,
+            "why_no_control": self.why_no_control,
+            "facts": self.facts(),
+            UNTRAINED: None if self.control is None else self.control.tree(),
+        }
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the raw radii and what they say, with a manifest; the untrained control lies in a folder inside.
+
+        Raises:
+            UserError: The disk is full or the folder cannot be written.
+        """
+        folder = Path(folder)
+        if self.control is not None:
+            self.control.save_pretrained(folder / UNTRAINED)
+        return save_measurement(folder, self.tree(), self.arrays)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> RadiusResult:
+        """Read a measurement back.
+
+        Raises:
+            UserError: The folder is missing, unfinished or damaged.
+        """
+        tree, arrays = read_measurement(folder)
+        return cls(
+            target=str(tree["target"]),
+            config=RadiusConfig.parse(tree["config"], str(folder)),
+            place=str(tree["place"]),
+            turns=bool(tree["turns"]),
+            furthest=float(tree["furthest"]),
+            span=float(tree["span"]),
+            thresholds=tuple((str(name), float(tau), str(read)) for name, tau, read in tree["thresholds"]),
+            families=tuple(tree["families"]),
+            nulls=dict(tree["nulls"]),
+            stages=tuple(tree["stages"]),
+            floor=float(tree["floor"]),
+            arrays=arrays,
+            control=None if tree[UNTRAINED] is None else cls.from_pretrained(Path(folder) / UNTRAINED),
+            why_no_control=tree["why_no_control"],
+        )
+
+
+def _table(title: str, heads: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, head in enumerate(heads):
+        table.add_column(head, justify="right" if index else "left")
+    return table
+
+
+def _text(found: Mapping[str, Any] | None, form: str = "{:.3g}") -> str:
+    """Write a number with its interval; a dash where it is undefined."""
+    if found is None or found["value"] is None:
+        return "–"
+    low, high = ("…" if end is None else form.format(end) for end in (found["low"], found["high"]))
+    return f"{form.format(found['value'])} [{low}, {high}]"
