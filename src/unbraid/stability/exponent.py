@@ -2,8 +2,8 @@
 
 The level set in a plane is fitted as a superellipse over all four sign quadrants with a cross term (`superellipse.py`). Beside it stand the
 fits of each quadrant alone, which is how the exponent was first measured: where they scatter around 2 and the joint fit does not leave it,
-what was seen is a cross term. A plane takes many points; along a mixture of N directions one radius does, for
-`Σ (|x_i| / r_i)^p = 1` says where the mixture crosses: at `N^(1/2 - 1/p)` times the single radius where all are equal and perpendicular.
+what was seen is a cross term. A plane takes many points and sees two directions; of mixtures of N a few radii
+do, for `Σ (|x_i| / r_i)^p = 1` says where they cross: at `N^(1/2 - 1/p)` times the single radius where all are equal and perpendicular.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
+from scipy.linalg import hadamard
 from scipy.optimize import brentq
 from torch import Tensor
 
@@ -126,31 +127,35 @@ def _quadrant(points: Float[Tensor, "n 2"], x: int, y: int) -> Float[Tensor, "m 
 def mixture_exponent(
     drift: Drift, anchor: Float[Tensor, " d"], parts: Float[Tensor, "n d"], turns: bool, furthest: float, share: float = 0.5
 ) -> float:
-    """Return the exponent for which an equal mixture of N signed directions crosses where it does; NaN where something does not cross.
+    """Return the exponent for which equal mixtures of N directions cross where they do; NaN where something does not cross.
 
-    The level is a share of what the weakest of the single directions reaches. The exponent is looked for within `EXPONENTS`, and is its
-    end where the mixture crosses even sooner or later.
+    N mixtures are taken, with the signs of the rows of a Hadamard matrix, and both signs of every single direction. Over such rows each
+    pair of directions has equal signs as often as opposite ones, so that in the mean of `1 / r²` all cross terms cancel, and any quadratic
+    form gives exactly 2; one mixture alone has the confound of one quadrant. The level is a share of what the weakest single direction reaches.
 
     Args:
         drift: How far the answer moves.
         anchor: Where the rays begin.
-        parts: The directions, with their signs.
+        parts: The directions; their number is a power of two.
         turns: Whether radii are degrees.
         furthest: How far rays are followed.
         share: Which level.
     """
-    singles = Rays.towards(anchor, parts, turns)
-    total = singles.directions.sum(0)
-    rays = Rays(anchor, torch.cat([singles.directions, total[None] / total.norm()]), turns)
+    n = len(parts)
+    units = Rays.towards(anchor, parts, turns).directions
+    signs = torch.from_numpy(hadamard(n)).to(units.dtype)
+    sums = signs @ units
+    lengths = sums.norm(dim=1)
+    rays = Rays(anchor, torch.cat([units, -units, sums / lengths[:, None]]), turns)
     edges = torch.linspace(0.0, furthest, 41, dtype=torch.float64)[1:]
     with torch.no_grad():
-        level = share * float(drift(rays.grid(edges)).view(len(rays.directions), -1)[:-1].max(dim=1).values.min())
-        if not level > 0:
-            return math.nan
-        radii = _first(drift, rays, level, furthest)
+        level = share * float(drift(rays.grid(edges)).view(len(rays.directions), -1)[: 2 * n].max(dim=1).values.min())
+        radii = _first(drift, rays, level, furthest) if level > 0 else np.full(3 * n, np.inf)
     if not np.isfinite(radii).all():
         return math.nan
-    return mixture_power(radii[:-1], float(radii[-1] / total.norm()))
+    singles = np.mean(radii[: 2 * n].reshape(2, n) ** -2.0, axis=0) ** -0.5
+    each = np.mean((radii[2 * n :] / lengths.to(torch.float64).numpy()) ** -2.0) ** -0.5
+    return mixture_power(singles, float(each))
 
 
 def _first(drift: Drift, rays: Rays, level: float, furthest: float) -> Float[ndarray, " rays"]:

@@ -44,7 +44,7 @@ class RadiusConfig(Config):
     """How many turns downhill look for the nearest boundary; 0 for not looking."""
     planes: NonNegativeInt = 30
     """Planes of each family whose superellipse exponent is measured, spread over the anchors; 0 for none."""
-    mixtures: tuple[int, ...] = (2, 4, 8)
+    mixtures: tuple[Literal[2, 4, 8, 16], ...] = (2, 4, 8)
     """How many directions of a family are mixed, at every anchor; empty for none."""
     gain_at: float = Field(default=0.1, gt=0, le=1)
     """How far an activation is moved to measure the blocks' gains, as a share of `furthest`."""

@@ -112,9 +112,8 @@ class RadiusResult:
             row |= {"normals, same anchor": say.interval_tree(own), "normals, other anchors": say.interval_tree(other)}
         if t == 0 and "thickness" in self.arrays:
             thick = self.arrays["thickness"][:, f]
-            counted = np.isfinite(self.arrays["radii"][:, f, : thick.shape[1], 0])
-            row["thickness"] = say.interval_tree(say.mean_of(say.per_anchor(thick)))
-            row["thickness undefined"] = int((counted & np.isnan(thick)).sum())
+            found, missing, crossed = say.thickness_facts(thick, self.arrays["radii"][:, f, : thick.shape[1], 0])
+            row |= {"thickness": say.interval_tree(found), "no peak": missing, "looked for a peak": crossed}
         return row
 
     def facts(self) -> dict[str, Any]:
@@ -139,7 +138,7 @@ class RadiusResult:
             table.add_section()
             table.add_row(f"[bold]{name}[/bold] ({read}: {tau:.3g})", *[""] * (len(heads) - 1))
             for row in (row for row in self.rows if row["threshold"] == name):
-                ratio = f"{_text(row[TIMES])} of {row['null']}" if row["null"] else ""
+                ratio = _text(row[TIMES]) if row["null"] else ""
                 cells = (_text(row["median"]), _text(row["5 %"]), ratio, _text(row["plateaus"], "{:.0%}"))
                 table.add_row(f"  {row['family']}", str(row["rays"]), str(row["censored"]), *cells)
             if self.control is not None and t < len(self.control.thresholds):
@@ -153,7 +152,7 @@ class RadiusResult:
         between = "between two real activations"
         words = [
             f"\\[low, high]: 95 % over {len(self.arrays['radii'])} anchors. Rays were followed to {self.furthest:.4g}; the median {between} is {self.span:.4g}.",
-            "Plateau: half way to the boundary less than a quarter of the threshold is reached (half: linear). '–': undefined, too many censored.",
+            "Null: 'covariance', or mixtures of the same list. Plateau: half way to the boundary less than a quarter of the threshold is reached (half: linear). '–': undefined, too many censored.",
         ]
         if self.floor > 0.1:
             words.append(f"Rounding alone makes {self.floor:.0%} of a threshold.")
@@ -174,10 +173,10 @@ class RadiusResult:
         return found
 
     def _boundaries(self) -> Table:
-        table = _table("The boundary at the main threshold", ("family", "progress half way", "thickness", "undefined", "normals, same anchor", "other anchors"))
+        table = _table("The boundary at the main threshold", ("family", "progress half way", "thickness", "no peak", "normals, same anchor", "other anchors"))
         for row in (row for row in self.rows if row["threshold"] == self.thresholds[0][0]):
             names = ("normals, same anchor", "normals, other anchors")
-            thick = (_text(row.get("thickness")), str(row.get("thickness undefined", "")))
+            thick = (_text(row.get("thickness")), f"{row['no peak']} of {row['looked for a peak']}" if "no peak" in row else "")
             table.add_row(row["family"], _text(row["halfway"]), *thick, *(_text(row[name]) for name in names))
         return table
 

@@ -44,6 +44,15 @@ def per_anchor(values: Float[ndarray, "anchors rays"]) -> Float[ndarray, " ancho
     return np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in values])
 
 
+def thickness_facts(thickness: Float[ndarray, "anchors rays"], radii: Float[ndarray, "anchors rays"]) -> tuple[Estimate | None, int, int]:
+    """Return the mean thickness over anchors, how many crossings have none, and how many crossings were looked at.
+
+    The mean is None where more than half have none: that of the others would be about walls where there are mostly slopes.
+    """
+    crossed, missing = int(np.isfinite(radii).sum()), int((np.isfinite(radii) & np.isnan(thickness)).sum())
+    return (mean_of(per_anchor(thickness)) if 2 * missing <= crossed else None), missing, crossed
+
+
 def plateau_share(halfway: Float[ndarray, "anchors rays"]) -> Estimate | None:
     """Return the share of the crossing rays that show a plateau, the mean over anchors of each anchor's own share."""
     shares = [float((row[np.isfinite(row)] < HALFWAY_OF_A_PLATEAU).mean()) for row in halfway if np.isfinite(row).any()]
