@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 from scipy.linalg import hadamard
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from torch import Tensor
 
 from unbraid.core.errors import UserError
@@ -64,7 +64,7 @@ class PlaneExponent:
         return [self.p, self.c, self.residual, self.radius, self.cosine, *self.quadrants]
 
 
-UNDEFINED = PlaneExponent(*[math.nan] * 5, (math.nan, math.nan, math.nan, math.nan))
+UNDEFINED = PlaneExponent(math.nan, math.nan, math.nan, math.nan, math.nan, (math.nan, math.nan, math.nan, math.nan))
 
 
 def sign_flip_mean(one: Float[ndarray, "*planes"], other: Float[ndarray, "*planes"]) -> Float[ndarray, "*planes"]:
@@ -173,4 +173,4 @@ def mixture_power(singles: Float[ndarray, " n"], each: float) -> float:
         return low
     if misses(high) >= 0:
         return high
-    return float(brentq(misses, low, high))
+    return float(root_scalar(misses, bracket=(low, high)).root)

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy import ndarray
 from rich import box
 from rich.console import Console, Group
@@ -169,11 +168,15 @@ class RadiusResult:
         if "nearest" in facts:
             found.append(self._nearest(facts["nearest"]))
         if "gains" in facts:
-            found.append(self._gains(facts["gains"]))
+            control = {} if self.control is None else self.control.facts().get("gains", {})
+            found.append(self._gains({**facts["gains"], **{f"{name}, untrained": rows for name, rows in control.items()}}))
         return found
 
     def _boundaries(self) -> Table:
-        table = _table("The boundary at the main threshold", ("family", "progress half way", "thickness", "no peak", "normals, same anchor", "other anchors"))
+        table = _table(
+            "The boundary at the main threshold",
+            ("family", "progress half way", "thickness", "no peak", "normals, same anchor", "other anchors"),
+        )
         for row in (row for row in self.rows if row["threshold"] == self.thresholds[0][0]):
             names = ("normals, same anchor", "normals, other anchors")
             thick = (_text(row.get("thickness")), f"{row['no peak']} of {row['looked for a peak']}" if "no peak" in row else "")
@@ -192,7 +195,9 @@ class RadiusResult:
         return table
 
     def _nearest(self, facts: Mapping[str, Any]) -> Table:
-        table = _table("The nearest boundary that was found", ("threshold", "found, at most", "Fisher radius", "found / Fisher", "undefined"))
+        table = _table(
+            "The nearest boundary that was found", ("threshold", "found, at most", "Fisher radius", "found / Fisher", "undefined")
+        )
         for name, row in facts.items():
             values = (_text(row[key]) for key in ("found", "predicted", "found / predicted"))
             table.add_row(name, *values, str(row["undefined"]))

@@ -56,7 +56,7 @@ def radius(target: Target, config: RadiusConfig | None = None, report: Report = 
         fresh = untrained(target.module, config.seed)
     except UserError as error:
         return found.beside(None, str(error))
-    lean = {"directions": ("random", NULL), "thickness_rays": 0, "inradius_steps": 0, "planes": 0, "mixtures": (), "untrained": False}
+    lean = {"directions": ("random", NULL), "inradius_steps": 0, "planes": 0, "mixtures": (), "untrained": False}
     plain = RadiusConfig.parse({**config.tree(), **lean})
     try:
         return found.beside(_Study(target, place, prompts, plain, fresh, lambda text: report(f"untrained model, {text}")).result(), None)
@@ -81,9 +81,7 @@ class _Study:
         self.furthest = config.furthest or (QUARTER_TURN if self.turns else 2 * self.span)
         self.tolerance = config.tolerance if self.turns else config.tolerance / QUARTER_TURN * self.furthest
         self.thresholds = _thresholds(self.anchors, config, self.read, is_text)
-        self.families = families(
-            config.directions, self.anchors.pool, lambda name: read_directions(name, target, place, prompts[0])
-        )
+        self.families = families(config.directions, self.anchors.pool, lambda name: read_directions(name, target, place, prompts[0]))
         self.stages = stages_of(self.anchors.carriers[0])
 
     def result(self) -> RadiusResult:
@@ -217,7 +215,9 @@ def _thresholds(anchors: Anchors, config: RadiusConfig, read: Read, is_text: boo
     """
     typical = float(anchors.pair_distances(read.what, read.distance).median())
     if not typical > 0:
-        raise UserError(f"Two real inputs of this model are answered alike ({read.title}).", "Read something else, or ask for more anchors.")
+        raise UserError(
+            f"Two real inputs of this model are answered alike ({read.title}).", "Read something else, or ask for more anchors."
+        )
     found = [Threshold(f"{config.share:g} × the distance between two real answers", read, config.share * typical)]
     if is_text:
         found.append(Threshold(f"{config.bits:g} bits of JSD", read_named("distribution"), config.bits**0.5))

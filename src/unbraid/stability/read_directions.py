@@ -7,8 +7,7 @@ stands between, each direction is scaled by the norm's weights: `v · (γ ⊙ x)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float, Shaped
@@ -74,44 +73,61 @@ def stream_readers(
         place: Where the stream is exchanged.
         prompt: Any input.
     """
-    blocks = blocks_of(module)
-    following = blocks[place.block + 1 : place.block + 2] if place.block is not None else blocks[:1]
-    streams: dict[int, tuple[Tensor, Tensor | None]] = {}  # tensors are kept, since the number of a freed one may be given out again
-    found: dict[str, Tensor | None] = {}
-    state = {"begun": place.path == INPUT, "ended": False}
+    watch = _Watch(module, place)
     batch = prompt[None]
     if place.path == INPUT:
-        streams[id(batch)] = (batch, None)
-
-    def gave(path: str, child: nn.Module) -> Any:
-        def hook(_module: nn.Module, _args: object, output: object) -> None:
-            value = output[0] if isinstance(output, tuple) else output
-            if not isinstance(value, Tensor) or state["ended"]:
-                return
-            if path == place.path:
-                state["begun"] = True
-                streams[id(value)] = (value, None)
-            elif path in following:
-                state["ended"] = True
-            elif state["begun"] and kind_of(path.rpartition(".")[2], child) == "norm":
-                weight = getattr(child, "weight", None)
-                streams[id(value)] = (value, weight.detach() if isinstance(weight, Tensor) else None)
-
-        return hook
-
-    def reads(site: Site) -> Any:
-        def hook(_module: nn.Module, args: tuple[object, ...]) -> None:
-            if args and not state["ended"] and id(args[0]) in streams:
-                found[site.path] = streams[id(args[0])][1]
-
-        return hook
-
-    handles = [child.register_forward_hook(gave(path, child)) for path, child in module.named_modules() if path]
-    handles += [module.get_submodule(site.module_path).register_forward_pre_hook(reads(site)) for site in sites]
+        watch.begin(batch)
+    handles = [child.register_forward_hook(watch.gave(path, child)) for path, child in module.named_modules() if path]
+    handles += [module.get_submodule(site.module_path).register_forward_pre_hook(watch.reads(site.path)) for site in sites]
     try:
         with torch.no_grad():
             apply(module, batch)
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return watch.found
+
+
+class _Watch:
+    """What is seen of one forward pass: the tensors that are the stream or a norm of it, and which sites are given one of them."""
+
+    def __init__(self, module: nn.Module, place: Place) -> None:
+        blocks = blocks_of(module)
+        self.place = place.path
+        self.last = blocks[place.block + 1 : place.block + 2] if place.block is not None else blocks[:1]
+        self.watching = False
+        self.found: dict[str, Tensor | None] = {}
+        self._streams: dict[
+            int, tuple[Tensor, Tensor | None]
+        ] = {}  # with the tensors, since the number of a freed one may be given out again
+
+    def begin(self, stream: Tensor) -> None:
+        """Take a tensor for the stream, from here on."""
+        self.watching = True
+        self._streams[id(stream)] = (stream, None)
+
+    def gave(self, path: str, child: nn.Module) -> Callable[..., None]:
+        """Return the hook that looks at what a module gave."""
+
+        def hook(_module: nn.Module, _args: object, output: object) -> None:
+            value = output[0] if isinstance(output, tuple) else output
+            if not isinstance(value, Tensor):
+                return
+            if path == self.place:
+                self.begin(value)
+            elif path in self.last:
+                self.watching = False
+            elif self.watching and kind_of(path.rpartition(".")[2], child) == "norm":
+                weight = getattr(child, "weight", None)
+                self._streams[id(value)] = (value, weight.detach() if isinstance(weight, Tensor) else None)
+
+        return hook
+
+    def reads(self, site: str) -> Callable[..., None]:
+        """Return the hook that looks at what a site is given."""
+
+        def hook(_module: nn.Module, args: tuple[object, ...]) -> None:
+            if self.watching and args and id(args[0]) in self._streams:
+                self.found[site] = self._streams[id(args[0])][1]
+
+        return hook

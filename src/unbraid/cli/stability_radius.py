@@ -1,0 +1,85 @@
+"""`unbraid stability radius`: how far can an activation move, and in which directions, before the answer changes?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unbraid.cli.language_model import language_model
+from unbraid.cli.options import Json, Plugins, Set, start
+from unbraid.cli.progress import watched
+
+
+def radius(
+    model: Annotated[
+        str,
+        typer.Argument(help="A toy, a model that comes with the package or was pulled, or a folder.", metavar="MODEL", show_default=False),
+    ],
+    directions: Annotated[
+        str | None,
+        typer.Option(
+            help="Families, with commas: random, covariance, difference, pca, features (toys), components:RUN.",
+            metavar="FAMILIES",
+            show_default=False,
+        ),
+    ] = None,
+    anchors: Annotated[int | None, typer.Option(help="Real activations that are moved.", metavar="N", min=2, show_default=False)] = None,
+    rays: Annotated[int | None, typer.Option(help="Rays of each family from each.", metavar="N", min=1, show_default=False)] = None,
+    site: Annotated[
+        str | None, typer.Option(help="A block's number, a module's path, or \"input\".", metavar="SITE", show_default=False)
+    ] = None,
+    read: Annotated[
+        str | None,
+        typer.Option(help="What is compared: logits, final, distribution, or a module's path.", metavar="READ", show_default=False),
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="What a language model reads: a folder of tokens, or text.", metavar="PATH", show_default=False)
+    ] = None,
+    window: Annotated[int | None, typer.Option(help="Tokens per window of that text.", metavar="N", min=1, show_default=False)] = None,
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option(help="Save raw radii, numbers and figures here.", metavar="DIR", show_default=False)] = None,
+    plugins: Plugins = None,
+    json_: Json = False,
+) -> None:
+    """Move real activations along families of directions until the answer is another one.
+
+    \b
+    unbraid stability radius carroll --directions random,difference,pca,components:carroll
+    unbraid stability radius denoiser --directions random,features --out radii
+    unbraid stability radius carroll --set planes=0 --set untrained=false     the radii alone
+    """
+    start(plugins)
+    from rich.console import Console, Group
+
+    from unbraid.core.config import Tree, merge, parse_override
+    from unbraid.stability.radius_config import RadiusConfig
+    from unbraid.stability.radius_verb import radius as measure
+    from unbraid.targets.settings import target_settings
+    from unbraid.targets.toy import load_target
+
+    given: dict[str, Any] = {"anchors": anchors, "rays": rays, "site": site, "read": read}
+    tree: Tree = {name: value for name, value in given.items() if value is not None}
+    if directions is not None:
+        tree["directions"] = [name.strip() for name in directions.split(",") if name.strip()]
+    for override in set_ or []:
+        tree = merge(tree, parse_override(override))
+    config = RadiusConfig.parse(tree, "the options")
+    settings = language_model(model, None, text, window)
+    target = load_target(model) if settings is None else target_settings(settings).target()
+    with watched("Measuring radii …") as update:
+        found = measure(target, config, update)
+    if out is not None:
+        found.save_pretrained(out)
+        for number in range(len(found.thresholds)):
+            found.plot_survival(number).save(out / "figures", f"survival-{number}")
+    if json_:
+        typer.echo(json.dumps({**found.tree(), "folder": None if out is None else str(out)}))
+        return
+    Console().print(Group(*found.tables()))
+    if out is None:
+        typer.echo("Nothing was saved. Keep every ray's radius with: --out DIR")
+    else:
+        typer.echo(f"Saved: {out}. Look at {out / 'figures' / 'survival-0.svg'}; open it with unbraid.stability.radius_result.RadiusResult")
