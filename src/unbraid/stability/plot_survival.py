@@ -107,7 +107,7 @@ def _colours(curves: list[dict[str, Any]], theme: Theme) -> list[str]:
 def _names(axes: Axes, curves: list[dict[str, Any]], colours: list[str], theme: Theme) -> None:
     """Write the families beside the panel with their medians: most curves end at 0, where labels would be on top of each other."""
     for index, (curve, colour) in enumerate(zip(curves, colours, strict=True)):
-        height = 0.95 - 0.145 * index
+        height = 0.95 - min(0.145, 0.95 / len(curves)) * index
         axes.plot(
             [1.03, 1.09],
             [height, height],

@@ -116,10 +116,10 @@ class Probe:
 
     def distance(self, read: Read) -> Callable[[Float[Tensor, "n d"]], Float[Tensor, " n"]]:
         """Return the function from points to distances from the anchor's answer."""
-        response, base = self.response(read), self.base[read.what]
+        response = self.response(read)
 
         def distance(points: Tensor) -> Tensor:
-            return torch.cat([read.distance(response(chunk), base) for chunk in points.split(AT_ONCE)])
+            return torch.cat([self._moved(read, response(chunk)) for chunk in points.split(AT_ONCE)])
 
         return distance
 
@@ -128,9 +128,12 @@ class Probe:
         rows: list[Tensor] = []
         for chunk in points.split(AT_ONCE):  # answers over a vocabulary are large, distances are not
             answers = self.carrier.read(chunk, self.whats)
-            each = [t.read.distance(answers[t.read.what], self.base[t.read.what]) / t.tau for t in self.thresholds]
+            each = [self._moved(t.read, answers[t.read.what]) / t.tau for t in self.thresholds]
             rows.append(torch.stack(each, dim=1))
         return torch.cat(rows)
+
+    def _moved(self, read: Read, answers: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+        return read.distance(answers, self.base[read.what].expand_as(answers))
 
     def floor(self) -> float:
         """Return the progress that rounding alone makes: the anchor itself among a full batch."""

@@ -139,7 +139,7 @@ class _Study:
 
     def _thick(self, probe: Probe, rays: Rays, radii: Float[Tensor, " n"], sizes: list[int]) -> dict[str, ndarray]:
         """Return the thickness of the boundary, and relative changes after each block, on the first few rays of each family."""
-        count = self.config.thickness_rays
+        count = min(self.config.thickness_rays, self.config.rays)
         if not count:
             return {}
         starts = np.cumsum([0, *sizes[:-1]])

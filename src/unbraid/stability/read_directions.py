@@ -38,8 +38,8 @@ def read_directions(name: str, target: Target, place: Place, prompt: Shaped[Tens
     if name == FEATURES:
         if target.truth is None:
             raise UserError(f"Nothing is planted in {target.name!r}.", "Leave out the directions 'features', or name a toy.")
+        readers = _readers(name, target, target.sites, place, prompt)
         columns = {path: site.V for path, site in target.truth.sites.items()}
-        sites = target.sites
     else:
         decomposition = load(name.removeprefix(COMPONENTS))
         if decomposition.target.fingerprint() != target.fingerprint():
@@ -47,19 +47,28 @@ def read_directions(name: str, target: Target, place: Place, prompt: Shaped[Tens
                 f"{name!r} is of {decomposition.target.name!r}, whose weights are not those of {target.name!r}.",
                 "Name the model that was decomposed, or a decomposition of this one.",
             )
-        alive, sites = decomposition.alive(), decomposition.target.sites
-        columns = {path: site.factors.views()[0][:, alive[path]].detach() for path, site in decomposition.model.sites.items()}
-    readers = stream_readers(target.module, sites, place, prompt)
+        readers = _readers(name, target, decomposition.target.sites, place, prompt)
+        alive = decomposition.alive()
+        columns = {path: decomposition.model.sites[path].factors.views()[0][:, alive[path]].detach() for path in readers}
     found = [(columns[path] if gains is None else gains[:, None] * columns[path]).T for path, gains in readers.items() if path in columns]
     directions = torch.cat(found).to(torch.float32) if found else torch.zeros(0, 1)
     directions = directions[directions.norm(dim=1) > 0]
     if not len(directions):
+        raise UserError(f"Nothing of {name!r} is alive where the stream is read after {place}.", "Leave these directions out.")
+    return directions
+
+
+def _readers(
+    name: str, target: Target, sites: tuple[Site, ...], place: Place, prompt: Shaped[Tensor, " pos"]
+) -> Mapping[str, Float[Tensor, " d"] | None]:
+    found = stream_readers(target.module, sites, place, prompt)
+    if not found:
         widths = ", ".join(f"{site.path} ({site.d_in})" for site in sites[:6])
         raise UserError(
             f"No site of {name!r} reads what is moved at {place}. Sites, and the widths that they read: {widths}.",
             "Choose the place before one of them with --site, or other directions.",
         )
-    return directions
+    return found
 
 
 def stream_readers(
