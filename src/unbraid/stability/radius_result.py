@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy import ndarray
-from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from unbraid.drawing.plot_style import Plot, ThemeName
 
 UNTRAINED = "untrained"
-TIMES = "median / null's"
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ class RadiusResult:
             "median": say.interval_tree(curve.radius_at(0.5)),
             "5 %": say.interval_tree(curve.radius_at(0.05)),
             "null": null,
-            TIMES: say.interval_tree(curve.ratio_to(self.survival(null, t), 0.5)) if null else None,
+            say.TIMES: say.interval_tree(curve.ratio_to(self.survival(null, t), 0.5)) if null else None,
             "5 % / null's": say.interval_tree(curve.ratio_to(self.survival(null, t), 0.05)) if null else None,
             "halfway": say.interval_tree(say.mean_of(say.per_anchor(halfway))),
             "plateaus": say.interval_tree(say.plateau_share(halfway)),
@@ -131,84 +129,15 @@ class RadiusResult:
 
     def summary(self) -> Table:
         """Return one row per threshold and family: how far, beside its null, and whether there is a plateau."""
-        heads = ("family", "rays", "censored", f"median, {self.unit}", "5 %", TIMES, "plateaus")
-        table = _table(f"{self.target}, {self.place}: how far until the answer changes", heads)
-        for t, (name, tau, read) in enumerate(self.thresholds):
-            table.add_section()
-            table.add_row(f"[bold]{name}[/bold] ({read}: {tau:.3g})", *[""] * (len(heads) - 1))
-            for row in (row for row in self.rows if row["threshold"] == name):
-                ratio = _text(row[TIMES]) if row["null"] else ""
-                cells = (_text(row["median"]), _text(row["5 %"]), ratio, _text(row["plateaus"], "{:.0%}"))
-                table.add_row(f"  {row['family']}", str(row["rays"]), str(row["censored"]), *cells)
-            if self.control is not None and t < len(self.control.thresholds):
-                for row in (row for row in self.control.rows if row["threshold"] == name):
-                    cells = (_text(row["median"]), _text(row["5 %"]), "", _text(row["plateaus"], "{:.0%}"))
-                    table.add_row(f"  {row['family']}, untrained", str(row["rays"]), str(row["censored"]), *cells)
-        table.caption = self._caption()
-        return table
+        from unbraid.stability.radius_tables import radii_table
 
-    def _caption(self) -> str:
-        between = "between two real activations"
-        words = [
-            f"\\[low, high]: 95 % over {len(self.arrays['radii'])} anchors. Rays were followed to {self.furthest:.4g}; the median {between} is {self.span:.4g}.",
-            "Null: 'covariance', or mixtures of the same list. Plateau: half way to the boundary less than a quarter of the threshold is reached (half: linear). '–': undefined, too many censored.",
-        ]
-        if self.floor > 0.1:
-            words.append(f"Rounding alone makes {self.floor:.0%} of a threshold.")
-        if self.control is None:
-            words.append(f"PROVISIONAL: there is no untrained control ({self.why_no_control}).")
-        return " ".join(words)
+        return radii_table(self)
 
     def tables(self) -> list[Table]:
         """Return every table: radii, boundaries, exponents, nearest boundary, gains."""
-        facts = self.facts()
-        found = [self.summary(), self._boundaries()]
-        if "planes" in facts or "mixtures" in facts:
-            found.append(self._exponents(facts))
-        if "nearest" in facts:
-            found.append(self._nearest(facts["nearest"]))
-        if "gains" in facts:
-            control = {} if self.control is None else self.control.facts().get("gains", {})
-            found.append(self._gains({**facts["gains"], **{f"{name}, untrained": rows for name, rows in control.items()}}))
-        return found
+        from unbraid.stability.radius_tables import all_tables
 
-    def _boundaries(self) -> Table:
-        table = _table(
-            "The boundary at the main threshold",
-            ("family", "progress half way", "thickness", "no peak", "normals, same anchor", "other anchors"),
-        )
-        for row in (row for row in self.rows if row["threshold"] == self.thresholds[0][0]):
-            names = ("normals, same anchor", "normals, other anchors")
-            thick = (_text(row.get("thickness")), f"{row['no peak']} of {row['looked for a peak']}" if "no peak" in row else "")
-            table.add_row(row["family"], _text(row["halfway"]), *thick, *(_text(row[name]) for name in names))
-        return table
-
-    def _exponents(self, facts: Mapping[str, Any]) -> Table:
-        sizes = self.config.mixtures if "mixtures" in facts else ()
-        heads = ("family", "p, four quadrants", "planes", "undefined", "one quadrant", "sign flipped", *(f"p, {n} mixed" for n in sizes))
-        table = _table("Superellipse exponent: 2 for any quadratic form, above 2 where single directions are privileged", heads)
-        for name in self.families:
-            plane, mixed = facts.get("planes", {}).get(name, {}), facts["mixtures"][name] if sizes else []
-            counts = (str(plane.get("planes", "")), str(plane.get("undefined", "")))
-            alone = (_text(plane.get("one quadrant")), _text(plane.get("sign flipped")))
-            table.add_row(name, _text(plane.get("p")), *counts, *alone, *(_text(row["p"]) for row in mixed))
-        return table
-
-    def _nearest(self, facts: Mapping[str, Any]) -> Table:
-        table = _table(
-            "The nearest boundary that was found", ("threshold", "found, at most", "Fisher radius", "found / Fisher", "undefined")
-        )
-        for name, row in facts.items():
-            values = (_text(row[key]) for key in ("found", "predicted", "found / predicted"))
-            table.add_row(name, *values, str(row["undefined"]))
-        return table
-
-    def _gains(self, facts: Mapping[str, Any]) -> Table:
-        stages = [row["stage"] for row in next(iter(facts.values()))]
-        table = _table(f"Gain κ at {self.config.gain_at * self.furthest:.3g}: below 1 corrects errors", ("family", *stages))
-        for name, rows in facts.items():
-            table.add_row(name, *(_text(row["gain"]) for row in rows))
-        return table
+        return all_tables(self)
 
     def show(self) -> None:
         """Show every table on the terminal or in the notebook."""
@@ -218,7 +147,7 @@ class RadiusResult:
         head = "".join(f"<th>{name}</th>" for name in ("threshold", "family", "rays", "censored", "median", "5 %", "plateaus"))
         body = "".join(
             f"<tr><td>{row['threshold']}</td><td>{row['family']}</td><td>{row['rays']}</td><td>{row['censored']}</td>"
-            f"<td>{_text(row['median'])}</td><td>{_text(row['5 %'])}</td><td>{_text(row['plateaus'], '{:.0%}')}</td></tr>"
+            f"<td>{say.written(row['median'])}</td><td>{say.written(row['5 %'])}</td><td>{say.written(row['plateaus'], '{:.0%}')}</td></tr>"
             for row in self.rows
         )
         return f"<table><caption>{self.target}, {self.place}</caption><tr>{head}</tr>{body}</table>"
@@ -283,18 +212,3 @@ class RadiusResult:
             control=None if tree[UNTRAINED] is None else cls.from_pretrained(Path(folder) / UNTRAINED),
             why_no_control=tree["why_no_control"],
         )
-
-
-def _table(title: str, heads: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, head in enumerate(heads):
-        table.add_column(head, justify="right" if index else "left")
-    return table
-
-
-def _text(found: Mapping[str, Any] | None, form: str = "{:.3g}") -> str:
-    """Write a number with its interval; a dash where it is undefined."""
-    if found is None or found["value"] is None:
-        return "–"
-    low, high = ("…" if end is None else form.format(end) for end in (found["low"], found["high"]))
-    return f"{form.format(found['value'])} [{low}, {high}]"

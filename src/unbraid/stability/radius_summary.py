@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,17 @@ from unbraid.stability.gain import gains
 from unbraid.stability.radii import HALFWAY_OF_A_PLATEAU
 from unbraid.stability.survival import Interval
 from unbraid.targets.toy_kit.superellipse import bootstrap_median
+
+TIMES = "median / null's"
+"""The row's name for how many times further the median radius is than the null's."""
+
+
+def written(found: Mapping[str, Any] | None, form: str = "{:.3g}") -> str:
+    """Write a number with its interval; a dash where it is undefined, and dots where an end of the interval is."""
+    if found is None or found["value"] is None:
+        return "–"
+    low, high = ("…" if end is None else form.format(end) for end in (found["low"], found["high"]))
+    return f"{form.format(found['value'])} [{low}, {high}]"
 
 
 def interval_tree(found: Interval | Estimate | None) -> dict[str, Any] | None:

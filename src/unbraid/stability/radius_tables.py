@@ -1,0 +1,111 @@
+"""How are measured radii shown on a terminal? Tables in which every number has its interval, its count and its null beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+from unbraid.stability.radius_summary import TIMES, written
+
+if TYPE_CHECKING:
+    from unbraid.stability.radius_result import RadiusResult
+
+
+def radii_table(result: RadiusResult) -> Table:
+    """Return one row per threshold and family: how far, beside its null, and whether there is a plateau."""
+    heads = ("family", "rays", "censored", f"median, {result.unit}", "5 %", TIMES, "plateaus")
+    table = _table(f"{result.target}, {result.place}: how far until the answer changes", heads)
+    for t, (name, tau, read) in enumerate(result.thresholds):
+        table.add_section()
+        table.add_row(f"[bold]{name}[/bold] ({read}: {tau:.3g})", *[""] * (len(heads) - 1))
+        for row in (row for row in result.rows if row["threshold"] == name):
+            ratio = written(row[TIMES]) if row["null"] else ""
+            cells = (written(row["median"]), written(row["5 %"]), ratio, written(row["plateaus"], "{:.0%}"))
+            table.add_row(f"  {row['family']}", str(row["rays"]), str(row["censored"]), *cells)
+        if result.control is not None and t < len(result.control.thresholds):
+            for row in (row for row in result.control.rows if row["threshold"] == name):
+                cells = (written(row["median"]), written(row["5 %"]), "", written(row["plateaus"], "{:.0%}"))
+                table.add_row(f"  {row['family']}, untrained", str(row["rays"]), str(row["censored"]), *cells)
+    table.caption = _caption(result)
+    return table
+
+
+def _caption(result: RadiusResult) -> str:
+    between = "between two real activations"
+    words = [
+        f"\\[low, high]: 95 % over {len(result.arrays['radii'])} anchors. Rays were followed to {result.furthest:.4g}; the median {between} is {result.span:.4g}.",
+        "Null: 'covariance', or mixtures of the same list. Plateau: half way to the boundary less than a quarter of the threshold is reached (half: linear). '–': undefined, too many censored.",
+    ]
+    if result.floor > 0.1:
+        words.append(f"Rounding alone makes {result.floor:.0%} of a threshold.")
+    if result.control is None:
+        words.append(f"PROVISIONAL: there is no untrained control ({result.why_no_control}).")
+    return " ".join(words)
+
+
+def all_tables(result: RadiusResult) -> list[Table]:
+    """Return every table: radii, boundaries, exponents, nearest boundary, gains."""
+    facts = result.facts()
+    found = [radii_table(result), _boundaries(result)]
+    if "planes" in facts or "mixtures" in facts:
+        found.append(_exponents(result, facts))
+    if "nearest" in facts:
+        found.append(_nearest(facts["nearest"]))
+    if "gains" in facts:
+        control = {} if result.control is None else result.control.facts().get("gains", {})
+        found.append(_gains(result, {**facts["gains"], **{f"{name}, untrained": rows for name, rows in control.items()}}))
+    return found
+
+
+def _boundaries(result: RadiusResult) -> Table:
+    table = _table(
+        "The boundary at the main threshold",
+        ("family", "progress half way", "thickness", "no peak", "normals, same anchor", "other anchors"),
+    )
+    shown = [
+        *result.rows,
+        *({**row, "family": f"{row['family']}, untrained"} for row in ([] if result.control is None else result.control.rows)),
+    ]
+    for row in (row for row in shown if row["threshold"] == result.thresholds[0][0]):
+        names = ("normals, same anchor", "normals, other anchors")
+        thick = (written(row.get("thickness")), f"{row['no peak']} of {row['looked for a peak']}" if "no peak" in row else "")
+        table.add_row(row["family"], written(row["halfway"]), *thick, *(written(row[name]) for name in names))
+    return table
+
+
+def _exponents(result: RadiusResult, facts: Mapping[str, Any]) -> Table:
+    sizes = result.config.mixtures if "mixtures" in facts else ()
+    heads = ("family", "p, four quadrants", "planes", "undefined", "one quadrant", "sign flipped", *(f"p, {n} mixed" for n in sizes))
+    table = _table("Superellipse exponent: 2 for any quadratic form, above 2 where single directions are privileged", heads)
+    for name in result.families:
+        plane, mixed = facts.get("planes", {}).get(name, {}), facts["mixtures"][name] if sizes else []
+        counts = (str(plane.get("planes", "")), str(plane.get("undefined", "")))
+        alone = (written(plane.get("one quadrant")), written(plane.get("sign flipped")))
+        table.add_row(name, written(plane.get("p")), *counts, *alone, *(written(row["p"]) for row in mixed))
+    return table
+
+
+def _nearest(facts: Mapping[str, Any]) -> Table:
+    table = _table("The nearest boundary that was found", ("threshold", "found, at most", "Fisher radius", "found / Fisher", "undefined"))
+    for name, row in facts.items():
+        values = (written(row[key]) for key in ("found", "predicted", "found / predicted"))
+        table.add_row(name, *values, str(row["undefined"]))
+    return table
+
+
+def _gains(result: RadiusResult, facts: Mapping[str, Any]) -> Table:
+    stages = [row["stage"] for row in next(iter(facts.values()))]
+    table = _table(f"Gain κ at {result.config.gain_at * result.furthest:.3g}: below 1 corrects errors", ("family", *stages))
+    for name, rows in facts.items():
+        table.add_row(name, *(written(row["gain"]) for row in rows))
+    return table
+
+
+def _table(title: str, heads: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, head in enumerate(heads):
+        table.add_column(head, justify="right" if index else "left", max_width=None if index else 32)
+    return table
