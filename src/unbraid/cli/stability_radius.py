@@ -82,4 +82,4 @@ def radius(
     if out is None:
         typer.echo("Nothing was saved. Keep every ray's radius with: --out DIR")
     else:
-        typer.echo(f"Saved: {out}. Look at {out / 'figures' / 'survival-0.svg'}; open it with unbraid.stability.radius_result.RadiusResult")
+        typer.echo(f"Saved: {out}. Look at {out / 'figures' / 'survival-0.svg'}; open the radii with RadiusResult.from_pretrained")

@@ -50,8 +50,10 @@ def all_tables(result: RadiusResult) -> list[Table]:
     """Return every table: radii, boundaries, exponents, nearest boundary, gains."""
     facts = result.facts()
     found = [radii_table(result), _boundaries(result)]
-    if "planes" in facts or "mixtures" in facts:
-        found.append(_exponents(result, facts))
+    if "planes" in facts:
+        found.append(_planes(result, facts["planes"]))
+    if "mixtures" in facts:
+        found.append(_mixtures(result, facts["mixtures"]))
     if "nearest" in facts:
         found.append(_nearest(facts["nearest"]))
     if "gains" in facts:
@@ -76,15 +78,22 @@ def _boundaries(result: RadiusResult) -> Table:
     return table
 
 
-def _exponents(result: RadiusResult, facts: Mapping[str, Any]) -> Table:
-    sizes = result.config.mixtures if "mixtures" in facts else ()
-    heads = ("family", "p, four quadrants", "planes", "undefined", "one quadrant", "sign flipped", *(f"p, {n} mixed" for n in sizes))
+def _planes(result: RadiusResult, facts: Mapping[str, Any]) -> Table:
+    heads = ("family", "p, four quadrants", "planes", "one quadrant alone", "its sign flipped")
     table = _table("Superellipse exponent: 2 for any quadratic form, above 2 where single directions are privileged", heads)
     for name in result.families:
-        plane, mixed = facts.get("planes", {}).get(name, {}), facts["mixtures"][name] if sizes else []
-        counts = (str(plane.get("planes", "")), str(plane.get("undefined", "")))
-        alone = (written(plane.get("one quadrant")), written(plane.get("sign flipped")))
-        table.add_row(name, written(plane.get("p")), *counts, *alone, *(written(row["p"]) for row in mixed))
+        plane = facts[name]
+        count = f"{plane['planes'] - plane['undefined']} of {plane['planes']}"
+        table.add_row(name, written(plane["p"]), count, written(plane["one quadrant"]), written(plane["sign flipped"]))
+    return table
+
+
+def _mixtures(result: RadiusResult, facts: Mapping[str, Any]) -> Table:
+    anchors = len(result.arrays["radii"])
+    table = _table("The same exponent from equal mixtures", ("family", *(f"of {n} directions" for n in result.config.mixtures)))
+    for name in result.families:
+        cells = (f"{written(row['p'])} ({anchors - row['undefined']} of {anchors})" for row in facts[name])
+        table.add_row(name, *cells)
     return table
 
 
@@ -107,5 +116,5 @@ def _gains(result: RadiusResult, facts: Mapping[str, Any]) -> Table:
 def _table(title: str, heads: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, head in enumerate(heads):
-        table.add_column(head, justify="right" if index else "left", max_width=None if index else 32)
+        table.add_column(head, justify="right" if index else "left", max_width=None if index else 32, no_wrap=bool(index))
     return table
