@@ -67,10 +67,9 @@ def _boundaries(result: RadiusResult) -> Table:
         "The boundary at the main threshold",
         ("family", "progress half way", "thickness", "no peak", "normals, same anchor", "other anchors"),
     )
-    shown = [
-        *result.rows,
-        *({**row, "family": f"{row['family']}, untrained"} for row in ([] if result.control is None else result.control.rows)),
-    ]
+    shown: list[dict[str, Any]] = list(result.rows)
+    if result.control is not None:
+        shown += [{**row, "family": f"{row['family']}, untrained"} for row in result.control.rows]
     for row in (row for row in shown if row["threshold"] == result.thresholds[0][0]):
         names = ("normals, same anchor", "normals, other anchors")
         thick = (written(row.get("thickness")), f"{row['no peak']} of {row['looked for a peak']}" if "no peak" in row else "")
