@@ -66,7 +66,7 @@ def test_fisher_radius_of_a_distribution_is_where_its_divergence_reaches_the_thr
     assert radius == pytest.approx(math.sqrt(2 * tau_kl / float(torch.linalg.eigvalsh(fisher)[-1])), rel=1e-3)
 
 
-def test_plateau_lies_further_out_than_its_slope_says() -> None:
+def test_boundary_of_an_answer_that_stays_and_then_jumps_is_nearer_than_its_slope_says() -> None:
     anchor = torch.zeros(D)
 
     def response(points: Tensor) -> Tensor:
@@ -82,6 +82,16 @@ def test_plateau_lies_further_out_than_its_slope_says() -> None:
     assert predicted == pytest.approx(10.0, rel=1e-3)
     assert found == pytest.approx(0.7729, rel=0.02)  # 0.05 r + r³ = 0.5: nearer, since the answer speeds up
     assert found / predicted < 1
+
+
+def test_boundary_of_an_answer_that_saturates_is_further_than_its_slope_says() -> None:
+    anchor = torch.zeros(3)
+    predicted, direction = fisher_radius(lambda points: points[:, :1].tanh(), anchor, 0.9, turns=False)
+    rays = Rays.towards(anchor, torch.stack([direction, -direction]), turns=False)
+    radii = crossings(lambda points: points[:, :1].tanh().abs() / 0.9, rays, 5.0, 40, 0.001).radii[:, 0]
+    found, _ = inradius(lambda points: points[:, :1].tanh().abs() / 0.9, rays, radii, 0.001, steps=5)
+    assert predicted == pytest.approx(0.9, rel=1e-3)
+    assert found == pytest.approx(math.atanh(0.9), rel=0.01)
 
 
 def test_answer_that_does_not_move_at_first_has_no_fisher_radius() -> None:

@@ -3,6 +3,8 @@
 Random directions in many dimensions all but surely miss the one that crosses first, so the smallest radius is looked for: from the directions
 that crossed soonest, and from the one along which the answer leaves fastest, each is turned downhill until its radius no longer shrinks. What
 is found is an upper bound. Beside it stands the Fisher radius, where the nearest boundary would be if the answer went on as it begins.
+The first over the second is above 1 where the answer slows down on its way, and below 1 where it speeds up: an answer that stays and then
+jumps begins with next to no slope, so that a plateau around the anchor makes the ratio small, not large.
 """
 
 from __future__ import annotations
