@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unbraid.cli import stability_plane, stability_regions
+from unbraid.cli import stability_plane, stability_radius, stability_regions
 from unbraid.cli.options import Json, Plugins, start
 from unbraid.cli.progress import watched
 from unbraid.cli.stability_target import Model, Out, TextOption, named_target
@@ -128,5 +128,6 @@ def training(
     typer.echo(f"Curves and picture: {out}" if out is not None else "Nothing was kept; keep the curves and a picture with: --out DIR")
 
 
+app.command("radius")(stability_radius.radius)
 app.command("plane")(stability_plane.plane)
 app.command("regions")(stability_regions.regions)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from unbraid.cli.language_model import language_model
 from unbraid.cli.options import Json, Plugins, Set, start
 from unbraid.cli.progress import watched
+from unbraid.cli.stability_target import Model, Out, TextOption, named_target
 
 
 def radius(
-    model: Annotated[
-        str,
-        typer.Argument(help="A toy, a model that comes with the package or was pulled, or a folder.", metavar="MODEL", show_default=False),
-    ],
+    model: Model,
     directions: Annotated[
         str | None,
         typer.Option(
@@ -35,12 +31,9 @@ def radius(
         str | None,
         typer.Option(help="What is compared: logits, final, distribution, or a module's path.", metavar="READ", show_default=False),
     ] = None,
-    text: Annotated[
-        Path | None, typer.Option(help="What a language model reads: a folder of tokens, or text.", metavar="PATH", show_default=False)
-    ] = None,
-    window: Annotated[int | None, typer.Option(help="Tokens per window of that text.", metavar="N", min=1, show_default=False)] = None,
+    text: TextOption = None,
     set_: Set = None,
-    out: Annotated[Path | None, typer.Option(help="Save raw radii, numbers and figures here.", metavar="DIR", show_default=False)] = None,
+    out: Out = None,
     plugins: Plugins = None,
     json_: Json = False,
 ) -> None:
@@ -57,8 +50,6 @@ def radius(
     from unbraid.core.config import Tree, merge, parse_override
     from unbraid.stability.radius_config import RadiusConfig
     from unbraid.stability.radius_verb import radius as measure
-    from unbraid.targets.settings import target_settings
-    from unbraid.targets.toy import load_target
 
     given: dict[str, Any] = {"anchors": anchors, "rays": rays, "site": site, "read": read}
     tree: Tree = {name: value for name, value in given.items() if value is not None}
@@ -67,8 +58,7 @@ def radius(
     for override in set_ or []:
         tree = merge(tree, parse_override(override))
     config = RadiusConfig.parse(tree, "the options")
-    settings = language_model(model, None, text, window)
-    target = load_target(model) if settings is None else target_settings(settings).target()
+    target = named_target(model, text, config.context)
     with watched("Measuring radii …") as update:
         found = measure(target, config, update)
     if out is not None:

@@ -9,12 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from unbraid.core.statistics import Estimate, bootstrap_mean
+from unbraid.core.statistics import Estimate, bootstrap_mean, bootstrap_median
 from unbraid.stability.exponent import sign_flip_mean
 from unbraid.stability.gain import gains
 from unbraid.stability.radii import HALFWAY_OF_A_PLATEAU
 from unbraid.stability.survival import Interval
-from unbraid.targets.toy_kit.superellipse import bootstrap_median
 
 TIMES = "median / null's"
 """The row's name for how many times further the median radius is than the null's."""

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from unbraid.core.errors import UserError
 from unbraid.core.seeds import Streams
-from unbraid.stability.probe import Anchors, Probe, Threshold, gather
 from unbraid.stability.directions import NULL, Family, families
 from unbraid.stability.distances import Read, read_named
 from unbraid.stability.exponent import UNDEFINED, mixture_exponent, plane_exponent
 from unbraid.stability.gain import relative_changes, stages_of
 from unbraid.stability.inradius import fisher_radius, inradius
 from unbraid.stability.places import Place, default_place, place_named
+from unbraid.stability.probe import Anchors, Probe, Threshold, gather
 from unbraid.stability.prompts import draw_prompts
 from unbraid.stability.radii import crossings, normals
 from unbraid.stability.radius_config import RadiusConfig
