@@ -185,7 +185,8 @@ class Exchanged:
         wanted = (rows, len(self._carrier.prompt)) if self._carrier.is_sequence else (rows,)
         if tuple(lead) != wanted:
             raise UserError(
-                f"The site {path!r} sees inputs of shape {list(lead)}, not one for each position.", "Choose a place after which no such site is."
+                f"The site {path!r} sees inputs of shape {list(lead)}, not one for each position.",
+                "Choose a place after which no such site is.",
             )
         return lead
 

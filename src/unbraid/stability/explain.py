@@ -1,7 +1,7 @@
 """Which parts of a decomposition build a plateau? Paths between activations, run in the decomposed model with parts removed.
 
-    result = explain(unbraid.load("carroll"), ExplainConfig(pairs=20))
-    result.summary()
+result = explain(unbraid.load("carroll"), ExplainConfig(pairs=20))
+result.summary()
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from unbraid.decompose.subject import Subject, learned
 from unbraid.stability.distances import read_named
 from unbraid.stability.exchanged import DecomposedCarrier
 from unbraid.stability.explain_config import ExplainConfig
-from unbraid.stability.explain_pair import RAGGED, Path, measure_pair, removed_sets
+from unbraid.stability.explain_pair import RAGGED, measure_pair
 from unbraid.stability.explain_result import ExplainResult
 from unbraid.stability.paths import path_between
 from unbraid.stability.places import INPUT, Place, blocks_of, default_place, place_named
 from unbraid.stability.prompts import draw_prompts
+from unbraid.stability.removals import Path, removed_sets
 from unbraid.targets.target import Target
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
@@ -40,7 +41,9 @@ def explain(decomposition: Decomposition, config: ExplainConfig | None = None) -
         UserError: There is no such place or position, no decomposed site comes after it, or the two texts' activations are the same.
     """
     config = config or ExplainConfig()
-    return explain_subject(learned(decomposition.model, decomposition.function), decomposition.target, config, _texts(decomposition, config))
+    return explain_subject(
+        learned(decomposition.model, decomposition.function), decomposition.target, config, _texts(decomposition, config)
+    )
 
 
 def explain_subject(subject: Subject, target: Target, config: ExplainConfig, pairs: Pairs | None = None) -> ExplainResult:

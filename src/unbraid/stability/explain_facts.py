@@ -48,7 +48,9 @@ class Facts:
         for name in ("", "value", "compared with", "", "difference", "n"):
             table.add_column(name, justify="left" if name in ("", "compared with") else "right")
         for fact in self.lines.values():
-            null, difference = (("" if value is None else value.text(form)) for value, form in ((fact.null, ".3g"), (fact.difference, "+.3g")))
+            null, difference = (
+                ("" if value is None else value.text(form)) for value, form in ((fact.null, ".3g"), (fact.difference, "+.3g"))
+            )
             table.add_row(fact.question, fact.value.text(".3g"), fact.against, null, difference, str(fact.value.n))
         return table
 
@@ -88,10 +90,21 @@ def _switching(arrays: Mapping[str, ndarray], widths: Sequence[Width], threshold
         "active": Fact("components active at a point", mean_of(arrays["active"].mean(1).astype(float))),
         "ever": Fact("components active somewhere on the path", mean_of(np.asarray([on.shape[1] for on in active], dtype=float))),
     }
-    for name, offset, words in (("peak", peak_offset, "highest switch density to t50"), ("mean", mean_offset, "switches to t50, on average")):
+    for name, offset, words in (
+        ("peak", peak_offset, "highest switch density to t50"),
+        ("mean", mean_offset, "switches to t50, on average"),
+    ):
         own = [offset(row, t, width.t50) for row, width in zip(density, widths, strict=True)]
         null = [_mean_or_nan(shifted_offsets(offset, row, t, width.t50)) for row, width in zip(density, widths, strict=True)]
         lines[f"{name}_offset"] = _compared(f"distance of the {words}", own, "shifted around the path", null)
+    # Switches may lie in the middle of any path, as t50 does: those of one path are compared with the t50 of the others.
+    middles = np.asarray([width.t50 for width in widths])
+    lines["other_t50"] = _compared(
+        "the same",
+        [mean_offset(row, t, middle) for row, middle in zip(density, middles, strict=True)],
+        "to other pairs' t50",
+        [_mean_or_nan(np.asarray([mean_offset(row, t, at) for at in np.delete(middles, pair)])) for pair, row in enumerate(density)],
+    )
     gates = arrays["gates"].sum(1)
     lines["switches"] = _compared("switches of components per path", switches, "gate sign flips", gates)
     lines["jumps"] = Fact("jumps of the answer per path (peaks of its speed)", mean_of(jumps))
@@ -112,9 +125,14 @@ def _disagreement(arrays: Mapping[str, ndarray], threshold: float, t: ndarray) -
     error = arrays["kept_error"][:, KINDS.index("own")]
     middle = (t > t[-1] / 3) & (t < t[-1] * 2 / 3)
     return {
-        "ranking": _compared("importance tells large ablations from small (AUC), inside", _means(auc[:, inside]), "at the ends", _means(auc[:, ends])),
+        "ranking": _compared(
+            "importance tells large ablations from small (AUC), inside", _means(auc[:, inside]), "at the ends", _means(auc[:, ends])
+        ),
         "rebuilt": _compared(
-            "error with only the active parts, inside (of the ends' distance)", error[:, middle].mean(1), "at the ends", error[:, [0, -1]].mean(1)
+            "error with only the active parts, inside (of the ends' distance)",
+            error[:, middle].mean(1),
+            "at the ends",
+            error[:, [0, -1]].mean(1),
         ),
     }
 
@@ -138,10 +156,16 @@ def _enough(arrays: Mapping[str, ndarray], widths: Sequence[Width], t: ndarray) 
     chance = (toward[:, kind["random"], -1] + 1 - toward[:, kind["random"], 0]) / 2
     left = [1 - width_of(t, curve).t90 for curve in curves[:, kind["left"]]]
     return {
-        "flats": _compared("flats rebuilt by their end's active parts: mean error of the curve", flats("switched"), "random parts", flats("random")),
-        "arrival": _compared("answer at an end with its own active parts (1: its own, 0: the other end's)", own, "the other end's parts", swapped),
+        "flats": _compared(
+            "flats rebuilt by their end's active parts: mean error of the curve", flats("switched"), "random parts", flats("random")
+        ),
+        "arrival": _compared(
+            "answer at an end with its own active parts (1: its own, 0: the other end's)", own, "the other end's parts", swapped
+        ),
         "arrival_random": _compared("the same", own, "random parts", chance),
-        "second_flat": _compared("right flat with the left end's parts alone", left, "of the whole model", [1 - width.t90 for width in widths]),
+        "second_flat": _compared(
+            "right flat with the left end's parts alone", left, "of the whole model", [1 - width.t90 for width in widths]
+        ),
     }
 
 

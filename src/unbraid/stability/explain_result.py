@@ -15,7 +15,7 @@ from rich.table import Table
 
 from unbraid.stability.explain_config import ExplainConfig
 from unbraid.stability.explain_facts import Facts, facts_of
-from unbraid.stability.explain_shares import Shares
+from unbraid.stability.explain_shares import Share, Shares
 from unbraid.stability.shares import mean_of
 from unbraid.stability.stored import read_measurement, save_measurement
 
@@ -60,12 +60,14 @@ class ExplainResult:
         """Return one row per set of parts: its share of the plateau, those of random sets, and whether it builds more than they do."""
         shares = self.shares
         table = Table(title=f"{self.target}: what builds the plateaus from {self.place}, {shares.pairs} pairs", title_justify="left")
-        for name in ("without", "parts", "share of the plateau", "random, equal size", "random, equal norms", "beats both", "n"):
+        for name in ("without", "parts", "share of the plateau", "random, equal size", "random, equal norms", "beats them", "n"):
             table.add_column(name, justify="left" if name == "without" else "right")
         for row in shares.rows:
-            chance = [("–" if value is None else value.text()) for value in (row.size, row.norm)]
-            beats = {None: "–", True: "yes", False: "no"}[row.beats_null]
-            table.add_row(row.name, f"{row.parts:.0f}", row.share.text(), *chance, beats, str(row.share.n))
+            table.add_row(*_cells(row.name, row))
+        if shares.fair:
+            table.add_section()
+        for row in shares.fair:
+            table.add_row(*_cells(f"{row.name}, over all orders", row))
         table.add_section()
         for single in shares.singles[:SHOWN]:
             table.add_row(self.parts[single.part], "1", single.share.text(), "", "", "", str(single.share.n))
@@ -81,7 +83,9 @@ class ExplainResult:
             f" Without any part it is wider by {shares.widening.text('+.3f')}."
         ]
         if not shares.widening.low > 0:
-            notes.append("Nothing says that the model's parts make the change narrower: there is no plateau to share out, and no share means anything.")
+            notes.append(
+                "Nothing says that the model's parts make the change narrower: there is no plateau to share out, and no share means anything."
+            )
         if shares.silent.any():
             notes.append(f"Without any part the model has one answer throughout on {shares.silent.sum()} pairs; 0.8 stands for that width.")
         notes += [f"What the shares of {way} leave of 1: {left.text()} (n = {left.n})." for way, left in shares.residuals.items()]
@@ -112,6 +116,7 @@ class ExplainResult:
             "widening": shares.widening.tree(),
             "silent": int(shares.silent.sum()),
             "shares": [row.tree() for row in shares.rows],
+            "fair": [row.tree() for row in shares.fair],
             "singles": [{"part": self.parts[single.part], "share": single.share.tree()} for single in shares.singles],
             "residuals": {way: left.tree() for way, left in shares.residuals.items()},
             "facts": self.facts.tree(),
@@ -147,3 +152,10 @@ class ExplainResult:
         tree, arrays = read_measurement(folder)
         config = ExplainConfig.parse(tree["config"], str(folder))
         return cls(str(tree["target"]), config, str(tree["place"]), tuple(tree["sets"]), tuple(tree["parts"]), arrays)
+
+
+def _cells(name: str, row: Share) -> list[str]:
+    """Return a row of the summary."""
+    chance = [("–" if value is None else value.text()) for value in (row.size, row.norm)]
+    beats = {None: "–", True: "yes", False: "no"}[row.beats_null]
+    return [name, f"{row.parts:.0f}", row.share.text(), *chance, beats, str(row.share.n)]

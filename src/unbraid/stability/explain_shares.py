@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from unbraid.stability.explain_pair import UNTESTED
-from unbraid.stability.shares import Interval, mean_of, null_share, residual, share, share_above
+from unbraid.stability.removals import UNTESTED, grouping
+from unbraid.stability.shares import Interval, mean_of, null_share, residual, shapley, share, share_above
 from unbraid.stability.widths import LINEAR, Width, width_of
 
 ONE = "one active component"
@@ -42,14 +42,21 @@ class Share:
 
     @property
     def beats_null(self) -> bool | None:
-        """Whether it builds more than random sets of its size and of its norms do, both intervals being above 0; None where that is not known."""
-        if self.above_size is None or self.above_norm is None or min(self.above_size.n, self.above_norm.n) < 2:
+        """Whether it builds more than every kind of random set beside it, all intervals being above 0; None where that is not known."""
+        above = [value for value in (self.above_size, self.above_norm) if value is not None]
+        if not above or min(value.n for value in above) < 2:
             return None
-        return self.above_size.low > 0 and self.above_norm.low > 0
+        return all(value.low > 0 for value in above)
 
     def tree(self) -> dict[str, Any]:
         """Return it as JSON-ready values."""
-        intervals = {"share": self.share, "size": self.size, "norm": self.norm, "above_size": self.above_size, "above_norm": self.above_norm}
+        intervals = {
+            "share": self.share,
+            "size": self.size,
+            "norm": self.norm,
+            "above_size": self.above_size,
+            "above_norm": self.above_norm,
+        }
         trees = {name: None if value is None else value.tree() for name, value in intervals.items()}
         return {"name": self.name, "parts": self.parts, "beats_null": self.beats_null, **trees}
 
@@ -97,7 +104,7 @@ class Shares:
     @property
     def silent(self) -> ndarray:
         """On which pairs the model has one answer throughout when every part is removed."""
-        return np.isnan(self.arrays["curves"][:, 1 + self.sets.index("all")]).all(1)
+        return np.asarray(np.isnan(self.arrays["curves"][:, 1 + self.sets.index("all")]).all(1))
 
     @cached_property
     def bare(self) -> ndarray:
@@ -146,6 +153,23 @@ class Shares:
                 widenings.setdefault(int(part), np.full(self.pairs, math.nan))[pair] = width
         order = sorted(widenings, key=lambda part: -float(np.nansum(widenings[part] - self.whole)))
         return tuple(Single(part, share(widenings[part], self.whole, self.bare)) for part in order)
+
+    @cached_property
+    def fair(self) -> tuple[Share, ...]:
+        """The share of each group where a group's widening is averaged over the orders of removal, which add up to 1; and of a random one of its size."""
+        names = grouping(self.sets)
+        if not names:
+            return ()
+        own, null = (self._width(self.arrays[key]) for key in ("subsets", "null_subsets"))
+        own[:, -1], null[:, -1] = self.bare, self.bare
+        widened, chance = shapley(own), shapley(null)
+        found: list[Share] = []
+        for index, name in enumerate(names):
+            without, drawn = self.whole + widened[:, index], (self.whole + chance[:, index])[:, None]
+            size, above = null_share(drawn, self.whole, self.bare), share_above(without, drawn, self.whole, self.bare)
+            parts = float(self.arrays["counts"][:, self.sets.index(name)].mean())
+            found.append(Share(name, parts, share(without, self.whole, self.bare), size, None, above))
+        return tuple(found)
 
     @cached_property
     def residuals(self) -> dict[str, Interval]:

@@ -97,6 +97,24 @@ def residual(
     return _ratio(total - (without - whole[:, None]).sum(1), total, seed)
 
 
+def shapley(widths: Float[ndarray, "pairs subsets"]) -> Float[ndarray, "pairs groups"]:
+    """Return each group's widening averaged over all orders in which groups can be removed (Shapley 1953): these add up to the whole.
+
+    Args:
+        widths: The width without each combination of groups; bit i of the column's number says whether group i is removed.
+    """
+    subsets = widths.shape[1]
+    groups = subsets.bit_length() - 1
+    found = np.zeros((len(widths), groups))
+    for group in range(groups):
+        for subset in range(subsets):
+            if not subset >> group & 1:
+                before = subset.bit_count()
+                weight = math.factorial(before) * math.factorial(groups - before - 1) / math.factorial(groups)
+                found[:, group] += weight * (widths[:, subset | 1 << group] - widths[:, subset])
+    return found
+
+
 def mean_of(values: Float[ndarray, " pairs"], seed: int = 0) -> Interval:
     """Return the mean over the pairs on which a number is defined."""
     return _ratio(values, np.where(np.isfinite(values), 1.0, math.nan), seed)
