@@ -143,8 +143,8 @@ class Exchanged:
         return torch.cat(found)
 
     def _rows(self, kept: Tensor) -> list[Tensor]:
-        total = sum(map(len, self._chunks))
-        return list(kept.to(self._chunks[0].device, torch.float32).expand(total, -1).split(self._carrier.at_once))
+        sizes = [len(chunk) for chunk in self._chunks]
+        return list(kept.to(self._chunks[0].device, torch.float32).expand(sum(sizes), -1).split(sizes))
 
     def _answer(self, chunk: Tensor, clean: Clean, masks: dict[str, Mask], what: str) -> Tensor:
         model, twin = self._carrier.subject.model, self._carrier.twin

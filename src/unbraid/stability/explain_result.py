@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SHOWN = 8
 """So many single components are listed."""
 
+LEAST = 1e-3
+"""A widening under this is rounding."""
+
 
 @dataclass(frozen=True)
 class ExplainResult:
@@ -82,7 +85,7 @@ class ExplainResult:
             f"Width {mean_of(shares.whole).text('.3f')}, defined on {defined} of {shares.pairs} pairs; a straight line has 0.8."
             f" Without any part it is wider by {shares.widening.text('+.3f')}."
         ]
-        if not shares.widening.low > 0:
+        if not shares.widening.low > LEAST:
             notes.append(
                 "Nothing says that the model's parts make the change narrower: there is no plateau to share out, and no share means anything."
             )

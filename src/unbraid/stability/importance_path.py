@@ -15,19 +15,19 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 
-def jaccard_changes(active: Bool[ndarray, "n parts"]) -> Float[ndarray, " n-1"]:
+def jaccard_changes(active: Bool[ndarray, "n parts"]) -> Float[ndarray, " steps"]:
     """Return how much of the active set changes at each step, `1 - |A ∩ B| / |A ∪ B|`; 0 where both sets are empty."""
     both = (active[:-1] & active[1:]).sum(1)
     either = (active[:-1] | active[1:]).sum(1)
     return np.where(either > 0, 1 - both / np.maximum(either, 1), 0.0)
 
 
-def flips(on: Bool[ndarray, "n units"]) -> Int[ndarray, " n-1"]:
+def flips(on: Bool[ndarray, "n units"]) -> Int[ndarray, " steps"]:
     """Return how many units change at each step."""
     return (on[:-1] != on[1:]).sum(1)
 
 
-def peak_offset(density: Float[ndarray, " n-1"], t: Float[ndarray, " n"], at: float) -> float:
+def peak_offset(density: Float[ndarray, " steps"], t: Float[ndarray, " n"], at: float) -> float:
     """Return how far from `at` the highest change lies, on average where several are the highest; NaN where nothing changes."""
     if not density.max(initial=0.0) > 0:
         return math.nan
@@ -35,7 +35,7 @@ def peak_offset(density: Float[ndarray, " n-1"], t: Float[ndarray, " n"], at: fl
     return float(np.abs(_middles(t)[highest] - at).mean())
 
 
-def mean_offset(density: Float[ndarray, " n-1"], t: Float[ndarray, " n"], at: float) -> float:
+def mean_offset(density: Float[ndarray, " steps"], t: Float[ndarray, " n"], at: float) -> float:
     """Return the mean distance of all change from `at`, each step weighing what changes there; NaN where nothing changes."""
     if not density.sum() > 0:
         return math.nan
@@ -43,8 +43,8 @@ def mean_offset(density: Float[ndarray, " n-1"], t: Float[ndarray, " n"], at: fl
 
 
 def shifted_offsets(
-    offset: Callable[[ndarray, ndarray, float], float], density: Float[ndarray, " n-1"], t: Float[ndarray, " n"], at: float
-) -> Float[ndarray, " n-1"]:
+    offset: Callable[[ndarray, ndarray, float], float], density: Float[ndarray, " steps"], t: Float[ndarray, " n"], at: float
+) -> Float[ndarray, " steps"]:
     """Return the offset under every circular shift of the changes along the path: the null, which keeps how they are bunched, but not where."""
     return np.asarray([offset(np.roll(density, shift), t, at) for shift in range(len(density))])
 
@@ -85,7 +85,7 @@ def cells_of(active: Bool[ndarray, "n parts"], t: Float[ndarray, " n"], t10: flo
     )
 
 
-def boundaries(speed: Float[ndarray, " n-1"]) -> int:
+def boundaries(speed: Float[ndarray, " steps"]) -> int:
     """Return at how many places the answer jumps: peaks of the speed, at least 3 medians high and with half their height as prominence."""
     padded = np.concatenate([[0.0], speed, [0.0]])
     peaks, facts = find_peaks(padded, height=3 * float(np.median(speed)), prominence=0.0)

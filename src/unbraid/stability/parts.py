@@ -5,8 +5,10 @@ A set of parts is a row of booleans over all sites: the subcomponents of the fir
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -52,7 +54,7 @@ class Parts:
         """Which of them are no subcomponent but what the subcomponents leave of a matrix."""
         return torch.cat([torch.arange(size + 1, device=self.norms.device) == size for size in self.sizes])
 
-    @property
+    @cached_property
     def site_of(self) -> tuple[int, ...]:
         """The number of each part's site."""
         return tuple(index for index, size in enumerate(self.sizes) for _ in range(size + 1))
@@ -93,15 +95,28 @@ def draw_alike(
         same_site: Whether each member is replaced by one of its own site.
         generator: Decides.
     """
-    left, drawn = pool.clone(), torch.zeros_like(chosen)
-    sites = torch.tensor(parts.site_of, device=chosen.device)
-    members = chosen.nonzero()[:, 0]
-    for member in members[torch.randperm(len(members), generator=generator)]:
-        able = (left & (sites == sites[member]) if same_site else left).nonzero()[:, 0]
-        if not len(able):
-            continue
+    drawn = torch.zeros_like(chosen)
+    sites = torch.tensor(parts.site_of if same_site else [0] * parts.count, device=chosen.device)
+    for site in sites[chosen].unique():
+        members, able = ((which & (sites == site)).nonzero()[:, 0] for which in (chosen, pool))
         if norms:
-            able = able[(parts.norms[able] - parts.norms[member]).abs().argsort()[:NEAREST]]
-        pick = able[int(torch.randint(len(able), (1,), generator=generator))]
-        left[pick], drawn[pick] = False, True
+            picked = _nearest(parts.norms[members].tolist(), parts.norms[able].tolist(), generator)
+        else:
+            picked = torch.randperm(len(able), generator=generator)[: len(members)].tolist()
+        drawn[able[picked]] = True
     return drawn
+
+
+def _nearest(wanted: list[float], there: list[float], generator: torch.Generator) -> list[int]:
+    """Return for each wanted number, in random order, one of the nearest that are left; fewer where they run out."""
+    left = sorted((value, index) for index, value in enumerate(there))
+    choices = torch.randint(NEAREST, (len(wanted),), generator=generator).tolist()
+    picked: list[int] = []
+    for member, choice in zip(torch.randperm(len(wanted), generator=generator).tolist(), choices, strict=True):
+        value = wanted[member]
+        at = bisect(left, (value, 0))
+        first = max(at - NEAREST, 0)
+        near = sorted(range(first, min(at + NEAREST, len(left))), key=lambda place: abs(left[place][0] - value))[:NEAREST]
+        if near:
+            picked.append(left.pop(near[choice % len(near)])[1])
+    return picked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,7 +62,7 @@ def draw_importance_path(data: Data, theme: Theme) -> Figure:
     t, left, width = data["t"], 1.75, 5.2
     above = panel(figure, left, 0.65, width, 1.2)
     above.plot(t, data["curve"], color=theme.learned, label="answer")
-    middles = [(a + b) / 2 for a, b in zip(t[:-1], t[1:], strict=True)]
+    middles = [(a + b) / 2 for a, b in pairwise(t)]
     above.bar(middles, data["changes"], width=t[1] - t[0], color=theme.other, alpha=0.5, linewidth=0, label="change of the active set")
     above.plot([0, 1], [0, 1], color=theme.muted, linewidth=0.8, linestyle=":")
     above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="distance")

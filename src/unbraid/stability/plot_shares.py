@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from os.path import commonprefix
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -56,7 +56,9 @@ def _numbers(value: Interval) -> list[float] | None:
 
 def common_prefix(names: Sequence[str]) -> str:
     """Return what all paths begin with, up to a dot, which a figure leaves out."""
-    return commonprefix([name.rsplit(" ", 1)[0] for name in names]).rpartition(".")[0] + "." if len(names) > 1 else ""
+    paths = [name.rsplit(" ", 1)[0].split(".") for name in names]
+    shared = takewhile(lambda words: len(set(words)) == 1, zip(*(path[:-1] for path in paths), strict=False))
+    return "".join(f"{words[0]}." for words in shared)
 
 
 def draw_shares(data: Data, theme: Theme) -> Figure:

@@ -39,7 +39,7 @@ def two_sided(
     answers: Float[Tensor, "n k"], start: Float[Tensor, " k"], end: Float[Tensor, " k"], distance: Distance
 ) -> Float[ndarray, " n"]:
     """Return `D(F, start) / (D(F, start) + D(F, end))`, 0 at the one end and 1 at the other (Shinkle and Heimersheim 2025); NaN where both are 0."""
-    near, far = (distance(answers, whole[None]).double() for whole in (start, end))
+    near, far = (distance(answers, whole.expand_as(answers)).double() for whole in (start, end))
     return (near / (near + far)).cpu().numpy()
 
 
