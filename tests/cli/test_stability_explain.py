@@ -13,7 +13,8 @@ from unbraid.cli.stability_explain import explain
 from unbraid.core.errors import UserError
 from unbraid.stability.explain_result import ExplainResult
 
-QUICK = ("--points", "11", "--components", "1")
+QUICK = ("--points", "11", "--components", "1", "--site")
+LATE = "model.layers.1.self_attn.o_proj"  # two sites come after it
 
 
 def run(*words: str) -> tuple[str, BaseException | None]:
@@ -24,17 +25,17 @@ def run(*words: str) -> tuple[str, BaseException | None]:
 
 
 def test_two_texts_are_asked_and_kept(tmp_path: Path) -> None:
-    out, fault = run("carroll", "--pair", "said the Mock", "said the King", *QUICK, "--json", "--out", str(tmp_path / "a"))
+    out, fault = run("carroll", "--pair", "said the Mock", "said the King", *QUICK, LATE, "--json", "--out", str(tmp_path / "a"))
     assert fault is None, out
     tree = json.loads(out)
     assert tree["pairs"] == 1
-    assert tree["place"] == "model.embed_tokens"
+    assert tree["place"] == LATE
     assert ExplainResult.from_pretrained(tmp_path / "a").tree()["shares"] == tree["shares"]
     assert {path.name for path in (tmp_path / "a").glob("*.svg")} == {"shares.svg", "importance-path.svg"}
 
 
 def test_a_place_that_is_not_there_is_told() -> None:
-    _, fault = run("carroll", "--pair", "a", "b", "--site", "7", *QUICK)
+    _, fault = run("carroll", "--pair", "a", "b", *QUICK, "7")
     assert isinstance(fault, UserError)
     with pytest.raises(UserError, match="Block 7"):
         raise fault

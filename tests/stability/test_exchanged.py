@@ -126,7 +126,11 @@ def test_only_sites_after_the_exchange_are_parts_and_positions_before_it_stay() 
     carrier, _, points = both("0", 5)
     run, seen = carrier.along(points), list[Tensor]()
     value = carrier.subject.model.sites["model.layers.1.self_attn.v_proj"]
-    handle = value.register_forward_hook(lambda *args: seen.append(args[2]))
+
+    def note(_module: nn.Module, _args: object, output: Tensor) -> None:
+        seen.append(output)
+
+    handle = value.register_forward_hook(note)
     run.answers()
     run.answers(torch.zeros(carrier.parts.count))
     handle.remove()

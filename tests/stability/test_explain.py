@@ -147,7 +147,8 @@ def test_a_result_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert again.tree() == result.tree()
     assert again.config == result.config
     assert all(np.array_equal(again.arrays[name], values, equal_nan=True) for name, values in result.arrays.items())
-    assert "component" in result._repr_html_()
+    html = result._repr_html_()  # pyright: ignore[reportPrivateUsage]
+    assert "component" in html
 
 
 def test_figures_show_the_numbers_in_both_themes() -> None:
@@ -166,7 +167,9 @@ def test_figures_show_the_numbers_in_both_themes() -> None:
 def test_a_language_model_is_asked_from_its_embedding_with_two_texts() -> None:
     decomposition = unbraid.load("carroll")
     assert first_place(decomposition.target.module).path == "model.embed_tokens"
-    config = ExplainConfig.parse({**QUICK, "points": 11, "draws": 1, "components": 2, "pair": ("said the Mock", "said the King")})
+    config = ExplainConfig.parse(
+        {**QUICK, "points": 11, "draws": 1, "sampled": 2, "components": 2, "pair": ("said the Mock", "said the King")}
+    )
     result = explain(decomposition, config)
     assert result.shares.pairs == 1
     assert "module model.layers.0.mlp" in result.sets

@@ -42,6 +42,19 @@ def test_pairs_without_a_width_are_left_out_and_counted() -> None:
     assert "undefined" in nothing.text()
 
 
+def test_a_share_of_next_to_nothing_is_undefined() -> None:
+    nothing = 0.1 * RANDOM.standard_normal(30)
+    bare = WHOLE + nothing - nothing.mean() + 0.001
+    found = [
+        share(WHOLE + 0.1, WHOLE, bare),
+        null_share(WHOLE[:, None] + 0.1, WHOLE, bare),
+        residual(np.stack([WHOLE, bare], 1), WHOLE, bare),
+        share(WHOLE[:1] + 0.1, WHOLE[:1], WHOLE[:1] - 0.1),
+    ]
+    assert all(math.isnan(value.value) for value in found)
+    assert [value.n for value in found] == [30, 30, 30, 1]
+
+
 def test_the_interval_is_over_pairs() -> None:
     noisy = WHOLE + 0.5 * TOTAL + 0.1 * RANDOM.standard_normal(30)
     found = share(noisy, WHOLE, BARE)

@@ -34,11 +34,10 @@ class Interval:
     def text(self, form: str = "+.2f") -> str:
         """Return it as reports write it."""
         if not math.isfinite(self.value):
-            return f"undefined (n = {self.n})"
+            return "undefined"
+        if not math.isfinite(self.low + self.high):
+            return f"{self.value:{form}}"
         return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
-
-
-UNDEFINED = Interval(math.nan, math.nan, math.nan, 0)
 
 
 def share(
@@ -74,8 +73,8 @@ def null_share(
     kept = np.isfinite(widening).any(1) & np.isfinite(total)
     widening, total = widening[kept], total[kept]
     n = len(total)
-    if not n or not total.sum():
-        return UNDEFINED
+    if not _clear(total, seed):
+        return Interval(math.nan, math.nan, math.nan, n)
     random = np.random.default_rng(seed)
     pairs = random.integers(0, n, (RESAMPLES, n))
     defined = [np.flatnonzero(np.isfinite(row)) for row in widening]
@@ -121,18 +120,32 @@ def mean_of(values: Float[ndarray, " pairs"], seed: int = 0) -> Interval:
 
 
 def _ratio(above: ndarray, below: ndarray, seed: int) -> Interval:
-    """Return a ratio of sums over pairs; pairs on which either is undefined are left out."""
+    """Return a ratio of sums over pairs; pairs on which either is undefined are left out.
+
+    Undefined where what is divided by is not clearly above 0: a share of next to nothing may be anything.
+    """
     kept = np.isfinite(above) & np.isfinite(below)
     above, below = above[kept], below[kept]
     n = len(above)
-    if not n or not below.sum():
-        return UNDEFINED
+    if not _clear(below, seed):
+        return Interval(math.nan, math.nan, math.nan, n)
     value = float(above.sum() / below.sum())
     if n == 1:
         return Interval(value, math.nan, math.nan, 1)
-    pairs: Int[ndarray, "resamples n"] = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
+    pairs = _resampled(n, seed)
     low, high = np.nanquantile(above[pairs].sum(1) / _never_zero(below[pairs].sum(1)), [0.025, 0.975])
     return Interval(value, float(low), float(high), n)
+
+
+def _clear(total: ndarray, seed: int) -> bool:
+    """Whether a sum over pairs is above 0 in all but a fortieth of the resamplings."""
+    if len(total) < 2:
+        return bool(len(total) and total[0] > 0)
+    return bool(np.quantile(total[_resampled(len(total), seed)].sum(1), 0.025) > 0)
+
+
+def _resampled(n: int, seed: int) -> Int[ndarray, "resamples n"]:
+    return np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
 
 
 def _never_zero(values: ndarray) -> ndarray:
