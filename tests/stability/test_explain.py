@@ -88,6 +88,7 @@ def test_two_matrices_in_a_row_are_told_by_the_residual_and_share_alike_over_all
     assert result.shares.residuals["active, inactive, Δ"].value == pytest.approx(0, abs=0.05)
     assert [row.share.value for row in result.shares.fair] == pytest.approx([0.5, 0.5], abs=0.05)
     assert any("leave of 1" in note for note in result.notes())
+    assert not any("left out" in note for note in result.notes())
 
 
 def test_switches_lie_at_the_jump_and_cells_are_counted() -> None:
@@ -128,6 +129,22 @@ def test_an_answer_that_stops_varying_has_the_width_of_a_straight_line_in_its_pl
     assert any("0.8 stands for that width" in note for note in result.notes())
     # Two features go out and two come on; the noise makes no other piece active.
     assert [result.arrays[f"parts.{pair}"].size for pair in range(3)] == [4, 4, 4]
+
+
+def test_drawn_pairs_without_a_way_between_them_are_left_out_and_given_ones_told() -> None:
+    target = Target(Step(4.0), sites=("up", "down"), data=[torch.randn(8, 6)])
+    model = DecomposedModel(target, 2)
+    subject = Subject(model, lambda clean: {path: torch.ones(*site.x.shape[:-1], 2) for path, site in clean.sites.items()})
+    first, second = torch.ones(6), -torch.ones(6)
+    config = ExplainConfig.parse({**QUICK, "points": 11, "pairs": 2})
+    with pytest.raises(UserError, match="are the same"):
+        explain_subject(subject, target, config, [(first, second), (first, first)])
+    alike = Target(Step(4.0), sites=("up", "down"), data=[torch.tensor([[1.0] * 6, [2.0] + [1.0] * 5] * 2)])
+    # Inside, the second block of ones is all that the exchanged activation sees.
+    with torch.no_grad():
+        alike.module.get_parameter("up.weight").mul_(torch.tensor([0.0] + [1.0] * 5))
+    with pytest.raises(UserError, match="No pair has two different activations"):
+        explain_subject(Subject(DecomposedModel(alike, 2), subject.importance), alike, config.model_copy(update={"site": "up", "pairs": 1}))
 
 
 def test_kept_sets_are_those_of_the_ends() -> None:

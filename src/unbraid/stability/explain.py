@@ -53,11 +53,13 @@ def explain_subject(subject: Subject, target: Target, config: ExplainConfig, pai
         subject: The decomposed model and the importance of its parts.
         target: The model that it was made from.
         config: The settings.
-        pairs: Two prompts each; None draws them from the target's held-out inputs.
+        pairs: Two prompts each; None draws them from the target's held-out inputs, and leaves out those whose activations are the same.
     """
+    drawn = pairs is None
     if pairs is None:
         prompts = draw_prompts(target, 2 * config.pairs, config.context, config.seed)
         pairs = list(zip(prompts[: config.pairs], prompts[config.pairs :], strict=True))
+    config = config.model_copy(update={"pairs": len(pairs)})
     place = first_place(target.module) if config.site is None else place_named(target.module, config.site)
     generator = Streams(config.seed)["parts"]
     read = read_named(config.read)
@@ -70,6 +72,8 @@ def explain_subject(subject: Subject, target: Target, config: ExplainConfig, pai
         parts = carrier.parts
         other = DecomposedCarrier(subject, end, place, config.position).anchor
         if torch.equal(carrier.anchor, other):
+            if drawn:
+                continue  # two prompts that end in the same token have one embedding: no path, and one pair fewer
             raise UserError(
                 f"The two activations at {str(place)!r} are the same, so that there is no way between them.",
                 "Give texts that end in different tokens, or a later place." if carrier.is_sequence else "Give two different inputs.",
@@ -77,8 +81,8 @@ def explain_subject(subject: Subject, target: Target, config: ExplainConfig, pai
         kind = config.path or ("geodesic" if carrier.is_sequence else "linear")
         points = path_between(kind, carrier.anchor, other)(t.to(other.device))
         found.append(measure_pair(Path(carrier, points, t.to(other.device), read), blocks, config, generator))
-    if parts is None:
-        raise UserError("There are no pairs.", "Give at least one.")
+    if parts is None or not found:
+        raise UserError(f"No pair has two different activations at {str(place)!r}.", "Choose a later place, or more pairs.")
     stacked = {key: np.stack([pair[key] for pair in found]) for key in found[0] if key not in RAGGED}
     ragged = {f"{key}.{index}": pair[key] for index, pair in enumerate(found) for key in RAGGED}
     return ExplainResult(

@@ -85,6 +85,8 @@ class ExplainResult:
             f"Width {mean_of(shares.whole).text('.3f')}, defined on {defined} of {shares.pairs} pairs; a straight line has 0.8."
             f" Without any part it is wider by {shares.widening.text('+.3f')}."
         ]
+        if shares.pairs < self.config.pairs:
+            notes.append(f"{self.config.pairs - shares.pairs} of the pairs drawn have the same activation at both ends, and are left out.")
         if not shares.widening.low > LEAST:
             notes.append(
                 "Nothing says that the model's parts make the change narrower: there is no plateau to share out, and no share means anything."
