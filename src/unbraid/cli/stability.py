@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unbraid.cli import stability_plane, stability_radius, stability_regions
+from unbraid.cli import stability_explain, stability_plane, stability_radius, stability_regions
 from unbraid.cli.options import Json, Plugins, start
 from unbraid.cli.progress import watched
 from unbraid.cli.stability_target import Model, Out, TextOption, named_target
@@ -131,3 +131,4 @@ def training(
 app.command("radius")(stability_radius.radius)
 app.command("plane")(stability_plane.plane)
 app.command("regions")(stability_regions.regions)
+app.command("explain")(stability_explain.explain)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from unbraid.cli.options import Json, Plugins, start
+from unbraid.cli.stability_target import Out
 
 
 def explain(
@@ -34,9 +35,7 @@ def explain(
     read: Annotated[str, typer.Option(help="What is read: logits, final, distribution, or a module's path.", metavar="WHAT")] = "logits",
     components: Annotated[int, typer.Option(help="At most so many single components are removed.", metavar="N", min=0)] = 256,
     seed: Annotated[int, typer.Option(help="Decides pairs and random sets.", metavar="N", min=0)] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Save the curves and the figures into this folder.", metavar="DIR", show_default=False)
-    ] = None,
+    out: Out = None,
     plugins: Plugins = None,
     json_: Json = False,
 ) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from unbraid.stability.curve import LINEAR_WIDTH
 from unbraid.stability.removals import UNTESTED, grouping
 from unbraid.stability.shares import Interval, mean_of, null_share, residual, shapley, share, share_above
-from unbraid.stability.widths import LINEAR, Width, width_of
+from unbraid.stability.widths import Width, width_of
 
 ONE = "one active component"
 
@@ -109,7 +110,7 @@ class Shares:
     @cached_property
     def bare(self) -> ndarray:
         """Each pair's width with every part removed; that of a straight line where it is silent then."""
-        return np.where(self.silent, LINEAR, self._width(self.arrays["curves"][:, 1 + self.sets.index("all")]))
+        return np.where(self.silent, LINEAR_WIDTH, self._width(self.arrays["curves"][:, 1 + self.sets.index("all")]))
 
     @property
     def widening(self) -> Interval:
