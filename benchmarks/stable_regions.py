@@ -1,0 +1,186 @@
+"""What does the instrument say of stable regions today? Every measurement of docs/stable-regions.md, made by the commands that a person would type.
+
+Each is a folder; one that is there is taken over. Writes stable_regions.json and the tables between the marks of the page. SmolLM2 and glassllm are
+measured where their folders, and for SmolLM2 a text, are given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.runs import ROOT, provenance, write_between
+from unbraid.stability.explain_result import ExplainResult
+from unbraid.stability.path_result import PathResult
+from unbraid.stability.radius_result import RadiusResult
+from unbraid.stability.radius_summary import TIMES
+from unbraid.stability.regions_result import RegionsResult
+from unbraid.stability.training import TrainingResult
+
+PAGE = ROOT / "docs" / "stable-regions.md"
+COMMANDS: dict[str, list[str]] = {
+    "path-carroll": ["path", "carroll", "--site", "model.embed_tokens", "--context", "16"],
+    "path-denoiser": ["path", "denoiser"],
+    "path-superposed-blocks": ["path", "superposed-blocks"],
+    "path-tms-40-10": ["path", "tms-40-10"],
+    "training-carroll": ["training", "carroll", "--site", "model.embed_tokens", "--context", "16"],
+    "radius-carroll": ["radius", "carroll", "--directions", "random,difference,pca,components:carroll"],
+    "radius-denoiser": ["radius", "denoiser", "--directions", "random,features"],
+    "radius-denoiser-quarter": ["radius", "denoiser", "--directions", "random,features", "--set", "share=0.25"],
+    "explain-carroll": ["explain", "carroll", "--pairs", "20"],
+    "explain-carroll-seed1": ["explain", "carroll", "--pairs", "20", "--seed", "1"],
+    "regions-carroll": ["regions", "carroll", "--components", "carroll"],
+}
+
+
+def main() -> None:
+    """Make the measurements that are missing, and write what they say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "stable-regions")
+    parser.add_argument("--smollm2", type=Path, help="the folder of SmolLM2-135M")
+    parser.add_argument("--text", type=Path, help="text for it")
+    parser.add_argument("--glassllm", type=Path, help="the folder of glassllm")
+    parser.add_argument("--threads", default="2")
+    parser.add_argument("--as-is", action="store_true", help="measure nothing; write what is finished")
+    arguments = parser.parse_args()
+    commands = dict(COMMANDS)
+    if arguments.glassllm:
+        commands["path-glassllm"] = ["path", str(arguments.glassllm)]
+    if arguments.smollm2:
+        commands["path-smollm2-135m"] = ["path", str(arguments.smollm2), "--text", str(arguments.text), "--pairs", "200", "--site", "0"]
+    if not arguments.as_is:
+        for name, command in commands.items():
+            make(arguments.folder / name, command, arguments.threads)
+    tree = {**provenance(), "threads": arguments.threads, **gathered(arguments.folder)}
+    (ROOT / "benchmarks" / "stable_regions.json").write_text(json.dumps(tree, indent=1, default=str) + "\n", encoding="utf-8")
+    write_tables(tree, arguments.folder)
+
+
+def make(place: Path, command: list[str], threads: str) -> None:
+    """Run one command, and keep how long it took beside what it wrote."""
+    if (place / "seconds.json").exists():
+        return
+    shutil.rmtree(place, ignore_errors=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "unbraid", "stability", *command, "--out", str(place), "--json"],
+        env=environment,
+        check=False,
+        stdout=subprocess.DEVNULL,
+    )
+    if done.returncode == 0:
+        said = [word if not Path(word).is_absolute() else Path(word).name for word in command]
+        (place / "seconds.json").write_text(json.dumps({"seconds": time.perf_counter() - start, "command": said}), encoding="utf-8")
+    print(f"{place.name}: {time.perf_counter() - start:.0f} s, code {done.returncode}", flush=True)
+
+
+def gathered(folder: Path) -> dict[str, Any]:
+    """Return what every finished measurement says of itself."""
+    found: dict[str, Any] = {}
+    kinds = {"path": PathResult, "training": TrainingResult, "radius": RadiusResult, "explain": ExplainResult, "regions": RegionsResult}
+    for place in sorted(folder.glob("*")):
+        if (place / "seconds.json").exists():
+            result = kinds[place.name.split("-")[0]].from_pretrained(place)
+            facts = result.facts() if isinstance(result, RadiusResult) else result.tree()
+            found[place.name] = {**json.loads((place / "seconds.json").read_text(encoding="utf-8")), "result": facts}
+    return {"measurements": found}
+
+
+def write_tables(tree: dict[str, Any], folder: Path) -> None:
+    """Write every table of the page, and copy its figures."""
+    found = tree["measurements"]
+    write_between(PAGE, "paths", path_table({name: one for name, one in found.items() if name.startswith("path-")}) + source(tree))
+    if "training-carroll" in found:
+        write_between(PAGE, "training", training_table(found["training-carroll"]["result"]) + source(tree))
+    write_between(PAGE, "radii", radius_table({name: one for name, one in found.items() if name.startswith("radius-")}) + source(tree))
+    write_between(PAGE, "shares", share_table({name: one for name, one in found.items() if name.startswith("explain-")}) + source(tree))
+    for name, figure in (("training-carroll", "training"), ("path-smollm2-135m", "curves"), ("explain-carroll", "shares")):
+        for suffix in ("svg", "json"):
+            if (folder / name / f"{figure}.{suffix}").is_file():
+                shutil.copy(folder / name / f"{figure}.{suffix}", ROOT / "docs" / "figures" / f"stable-{name}.{suffix}")
+
+
+def path_table(found: dict[str, Any]) -> str:
+    """One row per model: the width, and the width under each control that speaks about why."""
+    names = ("model", "untrained", "covariance", "frozen mlp", "frozen attention", "frozen norm")
+    rows = ["| model, site | pairs | " + " | ".join(names) + " | last site | lenient plateaus | seconds |", "|---" * (len(names) + 5) + "|"]
+    for one in found.values():
+        result = one["result"]
+        by_name = {row["condition"]: row for row in result["rows"]}
+        last = [name for name in by_name if name.startswith("block ")][-1:]
+        cells = [estimate(by_name[name]["width"]) if name in by_name else "–" for name in (*names, *(last or ["none"]))]
+        own = by_name["model"]
+        said = f"{result['target']}, {result['place']}"
+        rows.append(
+            f"| {said} | {own['pairs']} | " + " | ".join(cells) + f" | {own['lenient'] / own['pairs']:.0%} | {one['seconds']:.0f} |"
+        )
+    return "\n".join(rows)
+
+
+def training_table(result: dict[str, Any]) -> str:
+    """One row per checkpoint."""
+    rows = ["| checkpoint | width, median of the same pairs |", "|---|---|"]
+    rows += [f"| {row['checkpoint']} | {estimate(row['width'], 3)} (n = {row['defined']}) |" for row in result["rows"]]
+    return "\n".join([*rows, "", result["verdict"]])
+
+
+def radius_table(found: dict[str, Any]) -> str:
+    """One row per family of directions."""
+    rows = [
+        "| model | share of the distance between answers | directions | censored | median radius | over the null's | exponent p |",
+        "|---" * 7 + "|",
+    ]
+    for name, one in found.items():
+        for row in one["result"]["radii"]:
+            if row["threshold"] != one["result"]["radii"][0]["threshold"]:
+                continue
+            plane = one["result"].get("planes", {}).get(row["family"], {})
+            rows.append(
+                f"| {name.removeprefix('radius-')} | {row['threshold']} | {row['family']} | {row['censored']} of {row['rays']} | "
+                f"{estimate(row['median'])} | {estimate(row[TIMES])} | {estimate(plane.get('p'))} |"
+            )
+    return "\n".join(rows)
+
+
+def share_table(found: dict[str, Any]) -> str:
+    """One row per part of the model whose share was measured."""
+    rows = ["| pairs of | part | share of the sharpness | random parts, as many |", "|---|---|---|---|"]
+    for name, one in found.items():
+        result = one["result"]
+        for row in result["shares"]:
+            rows.append(f"| {name.removeprefix('explain-')} | {row['name']} | {estimate(row['share'])} | {estimate(row['size'])} |")
+        for row in result["fair"]:
+            rows.append(
+                f"| {name.removeprefix('explain-')} | {row['name']}, over all orders of removal | {estimate(row['share'])} | {estimate(row['size'])} |"
+            )
+        for kind, left in result["residuals"].items():
+            rows.append(f"| {name.removeprefix('explain-')} | what the shares of {kind} leave of 1 | {estimate(left)} | |")
+    return "\n".join(rows)
+
+
+def estimate(value: dict[str, Any] | None, digits: int = 2) -> str:
+    """Write a number with its interval."""
+    if not value or value.get("value") is None:
+        return "undefined" if value is not None else "–"
+    return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+
+
+def source(tree: dict[str, Any]) -> str:
+    """Say where the numbers come from."""
+    environment = tree["environment"]
+    return (
+        f"\n\nMedians with 95 % intervals over pairs or anchors. Measured {tree['time']} at commit {tree['commit'][:10]}, "
+        f"torch {environment['versions']['torch']}, {environment['system']}, {tree['threads']} threads."
+    )
+
+
+if __name__ == "__main__":
+    main()
