@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None, help="instead of the preset's; every schedule spans them")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "language-model")
     parser.add_argument("--tables-only", action="store_true", help="measure nothing; write the tables from the file that is there")
-    parser.add_argument("--made-at", metavar="COMMIT", help="the commit whose code made the runs, where it is not this one")
+    parser.add_argument("--made-at", metavar="COMMIT", nargs="+", help="the commits whose code made the runs, where it is not this one")
     parser.add_argument("--ship", action="store_true", help="also put seed 0 of the recipe into the package, for unbraid.load")
     parser.add_argument("--as-is", action="store_true", help="measure nothing; write what is finished, and name what is missing")
     arguments = parser.parse_args()
@@ -86,7 +86,7 @@ def main() -> None:
         rows = [row for run in runs if (row := read(run, arguments.folder)) is not None]
         missing = [run.name for run in runs if not (arguments.folder / run.name / "scorecard.json").exists()]
         tree = {**provenance(), "model": arguments.model, "preset": PRESET, "missing": missing, "runs": rows}
-        tree |= {"commit": arguments.made_at} if arguments.made_at else {}
+        tree |= {"commit": ", ".join(commit[:10] for commit in arguments.made_at)} if arguments.made_at else {}
         tree["seed_test"] = seed_test([arguments.folder / run.name for run in runs[: arguments.seeds] if run.name not in missing])
         out.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
         print(f"{len(rows)} runs; missing: {', '.join(missing) or 'none'}")
@@ -135,6 +135,7 @@ def read(run: Run, folder: Path) -> dict[str, Any] | None:
         "seed": run.seed,
         "coefficient": run.coefficient,
         "cpu_seconds": cost.get("cpu_seconds"),
+        "steps": cost.get("steps"),
         "lines": {key: {name: lines[key][name] for name in ("value", "passed", "nulls")} for key in wanted},
     }
 
@@ -222,7 +223,9 @@ def front_table(tree: dict[str, Any]) -> str:
         for each in compare_fronts(fronts["learned"], fronts[way]):
             rows.append(f"| {way} | {each.lost:.3f} | {each.ours:.0f} | {each.theirs:.0f} |")
         verdicts.append(f"{way}: {'beaten at every KL' if beats(fronts['learned'], fronts[way]) else 'not beaten at every KL'}")
-    return "\n".join([*rows, "", f"{'; '.join(verdicts)}. {source(tree)}"])
+    steps = sorted({row["steps"] for row in tree["runs"] if row["coefficient"] is not None})
+    length = f" Each run took {' or '.join(f'{count:,}' for count in steps)} steps." if steps else ""
+    return "\n".join([*rows, "", f"{'; '.join(verdicts)}.{length} {source(tree)}"])
 
 
 def source(tree: dict[str, Any]) -> str:
@@ -231,7 +234,7 @@ def source(tree: dict[str, Any]) -> str:
     count = len(tree["missing"])
     missing = f" Not measured yet: {count} of {count + len(tree['runs'])} runs (language_model.json names them)." if count else ""
     return (
-        f"Held-out text of `{tree['model']}`, recipe `{tree['preset']}`. Measured {tree['time']} at commit {tree['commit'][:10]}, "
+        f"Held-out text of `{tree['model']}`, recipe `{tree['preset']}`. Measured {tree['time']} at commit {tree['commit'] if ',' in tree['commit'] else tree['commit'][:10]}, "
         f"torch {environment['versions']['torch']}, {environment['system']}.{missing}"
     )
 
