@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.runs import ROOT, provenance
+from benchmarks.runs import ROOT, provenance, write_between
 from unbraid.core.devices import keep_freed_memory, peak_memory_mb, set_waiting_policy, use_threads
 
 PARTS = ("target forward", "importance function", "adversary", "reconstruction", "optimiser", "other")
@@ -53,7 +53,26 @@ def main() -> None:
     result = {**measure(arguments.importance, arguments.device, arguments.rounds), **memory}
     tree = {**provenance(), "threads": 1, "importance": arguments.importance, "results": result}
     arguments.out.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+    if arguments.device == "cpu" and arguments.out.parent == ROOT / "benchmarks":
+        write_between(ROOT / "README.md", "language-step", table(tree))
     print(json.dumps(result, indent=2))
+
+
+def table(tree: Mapping[str, Any]) -> str:
+    """Write the step's cost beside the plain one's."""
+    found, environment = tree["results"], tree["environment"]
+    rows = ["| | tokens per CPU-second | ms per step | peak MB |", "|---|---:|---:|---:|"]
+    for name in ("engine", "plain"):
+        facts = (found[f"{name}_tokens_per_cpu_second"], found[f"{name}_ms_per_step"], found[f"{name}_peak_memory_mb"])
+        rows.append(f"| {name} | {facts[0]:,} | {facts[1]:.0f} | {facts[2]:.0f} |")
+    return "\n".join(
+        [
+            *rows,
+            "",
+            f"Ratio {found['tokens_per_cpu_second_over_plain']:.2f}, median over {found['rounds']} rounds in turns. Measured {tree['time']} at commit "
+            f"{tree['commit'][:10]}, torch {environment['versions']['torch']}, one thread, {environment['system']}.",
+        ]
+    )
 
 
 def runners(importance: Mapping[str, Any], device: str) -> dict[str, Callable[[int], None]]:

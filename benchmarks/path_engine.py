@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import ROOT, provenance
+from benchmarks.runs import ROOT, provenance, write_between
 from unbraid.core.devices import keep_freed_memory, set_waiting_policy, use_threads
 
 SHAPE = {
@@ -43,7 +43,23 @@ def main() -> None:
     rows = [measure(context, arguments.rounds) for context in arguments.contexts]
     tree = {**provenance(), "threads": arguments.threads, "points": POINTS, "rounds": arguments.rounds, "shape": SHAPE, "rows": rows}
     arguments.out.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+    if arguments.out.parent == ROOT / "benchmarks":
+        write_between(ROOT / "README.md", "path-engine", table(tree))
     print(json.dumps(rows, indent=2))
+
+
+def table(tree: dict[str, Any]) -> str:
+    """Write one row per length of prompt."""
+    environment = tree["environment"]
+    rows = ["| tokens of the prompt | once, CPU-seconds | whole prompt, CPU-seconds | times faster |", "|---:|---:|---:|---:|"]
+    rows += [
+        f"| {row['context']} | {row['prefix_once_seconds']:.2f} | {row['whole_prompt_seconds']:.2f} | {row['times_faster']:.1f} |"
+        for row in tree["rows"]
+    ]
+    told = (
+        f"Median of {tree['rounds']} rounds in turns, {tree['threads']} thread. Measured {tree['time']} at commit {tree['commit'][:10]}, "
+    )
+    return "\n".join([*rows, "", f"{told}torch {environment['versions']['torch']}, {environment['system']}."])
 
 
 def measure(context: int, rounds: int) -> dict[str, Any]:
