@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runs import ROOT, provenance, write_between
+from unbraid.decompose.subject import oracle
+from unbraid.stability.explain import explain_subject
+from unbraid.stability.explain_config import ExplainConfig
 from unbraid.stability.explain_result import ExplainResult
 from unbraid.stability.path_result import PathResult
 from unbraid.stability.radius_result import RadiusResult
 from unbraid.stability.radius_summary import TIMES
 from unbraid.stability.regions_result import RegionsResult
 from unbraid.stability.training import TrainingResult
+from unbraid.targets.toy import load_target
 
 PAGE = ROOT / "docs" / "stable-regions.md"
 COMMANDS: dict[str, list[str]] = {
@@ -48,6 +52,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, help="text for it")
     parser.add_argument("--glassllm", type=Path, help="the folder of glassllm")
     parser.add_argument("--threads", default="2")
+    parser.add_argument("--made-at", metavar="COMMIT", help="the commit whose code made the measurements, where it is not this one")
     parser.add_argument("--as-is", action="store_true", help="measure nothing; write what is finished")
     arguments = parser.parse_args()
     commands = dict(COMMANDS)
@@ -58,8 +63,10 @@ def main() -> None:
     if not arguments.as_is:
         for name, command in commands.items():
             make(arguments.folder / name, command, arguments.threads)
-    tree = {**provenance(), "threads": arguments.threads, **gathered(arguments.folder)}
-    (ROOT / "benchmarks" / "stable_regions.json").write_text(json.dumps(tree, indent=1, default=str) + "\n", encoding="utf-8")
+        make_toy(arguments.folder / "explain-denoiser")
+    tree = {**provenance(), **gathered(arguments.folder)}
+    tree |= {"commit": arguments.made_at} if arguments.made_at else {}
+    (ROOT / "benchmarks" / "stable_regions.json").write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
     write_tables(tree, arguments.folder)
 
 
@@ -78,8 +85,22 @@ def make(place: Path, command: list[str], threads: str) -> None:
     )
     if done.returncode == 0:
         said = [word if not Path(word).is_absolute() else Path(word).name for word in command]
-        (place / "seconds.json").write_text(json.dumps({"seconds": time.perf_counter() - start, "command": said}), encoding="utf-8")
+        cost = {"seconds": time.perf_counter() - start, "threads": int(threads), "command": said}
+        (place / "seconds.json").write_text(json.dumps(cost), encoding="utf-8")
     print(f"{place.name}: {time.perf_counter() - start:.0f} s, code {done.returncode}", flush=True)
+
+
+def make_toy(place: Path) -> None:
+    """Ask which planted pieces make the denoiser's curves sharp; a toy's truth is no run, so that there is no command for it."""
+    if (place / "seconds.json").exists():
+        return
+    target = load_target("denoiser")
+    assert target.truth is not None
+    start = time.perf_counter()
+    result = explain_subject(oracle(target, target.truth), target, ExplainConfig(pairs=40))
+    result.save_pretrained(place)
+    cost = {"seconds": time.perf_counter() - start, "threads": 1, "command": ["explain", "the planted pieces of the denoiser"]}
+    (place / "seconds.json").write_text(json.dumps(cost), encoding="utf-8")
 
 
 def gathered(folder: Path) -> dict[str, Any]:
@@ -90,6 +111,9 @@ def gathered(folder: Path) -> dict[str, Any]:
         if (place / "seconds.json").exists():
             result = kinds[place.name.split("-")[0]].from_pretrained(place)
             facts = result.facts() if isinstance(result, RadiusResult) else result.tree()
+            if isinstance(result, PathResult) and (blocks := [name for name in result.populations if name.startswith("block ")]):
+                straight = result.width(blocks[-1], "final")
+                facts["last_site_read_there"] = None if straight is None else {**vars(straight)}
             found[place.name] = {**json.loads((place / "seconds.json").read_text(encoding="utf-8")), "result": facts}
     return {"measurements": found}
 
@@ -102,6 +126,7 @@ def write_tables(tree: dict[str, Any], folder: Path) -> None:
         write_between(PAGE, "training", training_table(found["training-carroll"]["result"]) + source(tree))
     write_between(PAGE, "radii", radius_table({name: one for name, one in found.items() if name.startswith("radius-")}) + source(tree))
     write_between(PAGE, "shares", share_table({name: one for name, one in found.items() if name.startswith("explain-")}) + source(tree))
+    (ROOT / "docs" / "figures").mkdir(exist_ok=True)
     for name, figure in (("training-carroll", "training"), ("path-smollm2-135m", "curves"), ("explain-carroll", "shares")):
         for suffix in ("svg", "json"):
             if (folder / name / f"{figure}.{suffix}").is_file():
@@ -111,16 +136,23 @@ def write_tables(tree: dict[str, Any], folder: Path) -> None:
 def path_table(found: dict[str, Any]) -> str:
     """One row per model: the width, and the width under each control that speaks about why."""
     names = ("model", "untrained", "covariance", "frozen mlp", "frozen attention", "frozen norm")
-    rows = ["| model, site | pairs | " + " | ".join(names) + " | last site | lenient plateaus | seconds |", "|---" * (len(names) + 5) + "|"]
+    rows = [
+        "| model, site | pairs | " + " | ".join(names) + " | last site | last site, read there | lenient plateaus | seconds (threads) |",
+        "|---" * (len(names) + 6) + "|",
+    ]
     for one in found.values():
         result = one["result"]
         by_name = {row["condition"]: row for row in result["rows"]}
         last = [name for name in by_name if name.startswith("block ")][-1:]
         cells = [estimate(by_name[name]["width"]) if name in by_name else "–" for name in (*names, *(last or ["none"]))]
+        cells.append(estimate(result.get("last_site_read_there"), 3))
         own = by_name["model"]
+        cost = "–" if one["seconds"] is None else f"{one['seconds']:.0f} ({one['threads']})"
         said = f"{result['target']}, {result['place']}"
         rows.append(
-            f"| {said} | {own['pairs']} | " + " | ".join(cells) + f" | {own['lenient'] / own['pairs']:.0%} | {one['seconds']:.0f} |"
+            f"| {said} | {own['pairs']} | "
+            + " | ".join(cells)
+            + f" | {own['lenient'] / own['pairs']:.0%} | {cost} |"
         )
     return "\n".join(rows)
 
@@ -178,7 +210,7 @@ def source(tree: dict[str, Any]) -> str:
     environment = tree["environment"]
     return (
         f"\n\nMedians with 95 % intervals over pairs or anchors. Measured {tree['time']} at commit {tree['commit'][:10]}, "
-        f"torch {environment['versions']['torch']}, {environment['system']}, {tree['threads']} threads."
+        f"torch {environment['versions']['torch']}, {environment['system']}."
     )
 
 
