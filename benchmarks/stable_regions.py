@@ -41,6 +41,7 @@ COMMANDS: dict[str, list[str]] = {
     "explain-carroll": ["explain", "carroll", "--pairs", "20"],
     "explain-carroll-seed1": ["explain", "carroll", "--pairs", "20", "--seed", "1"],
     "regions-carroll": ["regions", "carroll", "--components", "carroll"],
+    **{f"regions-carroll-seed{seed}": ["regions", "carroll", "--components", "carroll", "--seed", str(seed)] for seed in (1, 2, 3)},
 }
 
 
@@ -126,6 +127,7 @@ def write_tables(tree: dict[str, Any], folder: Path) -> None:
         write_between(PAGE, "training", training_table(found["training-carroll"]["result"]) + source(tree))
     write_between(PAGE, "radii", radius_table({name: one for name, one in found.items() if name.startswith("radius-")}) + source(tree))
     write_between(PAGE, "shares", share_table({name: one for name, one in found.items() if name.startswith("explain-")}) + source(tree))
+    write_between(PAGE, "regions", region_table({name: one for name, one in found.items() if name.startswith("regions-")}) + source(tree))
     (ROOT / "docs" / "figures").mkdir(exist_ok=True)
     for name, figure in (("training-carroll", "training"), ("path-smollm2-135m", "curves"), ("explain-carroll", "shares")):
         for suffix in ("svg", "json"):
@@ -149,11 +151,7 @@ def path_table(found: dict[str, Any]) -> str:
         own = by_name["model"]
         cost = "–" if one["seconds"] is None else f"{one['seconds']:.0f} ({one['threads']})"
         said = f"{result['target']}, {result['place']}"
-        rows.append(
-            f"| {said} | {own['pairs']} | "
-            + " | ".join(cells)
-            + f" | {own['lenient'] / own['pairs']:.0%} | {cost} |"
-        )
+        rows.append(f"| {said} | {own['pairs']} | " + " | ".join(cells) + f" | {own['lenient'] / own['pairs']:.0%} | {cost} |")
     return "\n".join(rows)
 
 
@@ -195,6 +193,28 @@ def share_table(found: dict[str, Any]) -> str:
             )
         for kind, left in result["residuals"].items():
             rows.append(f"| {name.removeprefix('explain-')} | what the shares of {kind} leave of 1 | {estimate(left)} | |")
+    return "\n".join(rows)
+
+
+def region_table(found: dict[str, Any]) -> str:
+    """One row per context: how flat paths are beside the untrained model's, and what else sorts the anchors alike."""
+    others = ("importance", "gates", "density", "last token", "prediction")
+    rows = [
+        "| context | regions | near an end's answer, share of a path | untrained | paths with two plateaus | "
+        + " | ".join(f"ARI with {name}" for name in others)
+        + " |",
+        "|---" * (5 + len(others)) + "|",
+    ]
+    for name, one in found.items():
+        numbers, agreement = one["result"]["numbers"], one["result"]["agreement"]
+        own = numbers["model"]
+        cells = [estimate((agreement.get(other) or {}).get("ari")) for other in others]
+        flats = f"{estimate(own['flat'], 3)} | {estimate(numbers['untrained']['flat'], 3)}"
+        rows.append(
+            f"| {name.removeprefix('regions-')} | {own['regions']:.0f} | {flats} | {own['plateaus']['value']:.0%} of {own['plateaus']['n']} | "
+            + " | ".join(cells)
+            + " |"
+        )
     return "\n".join(rows)
 
 
