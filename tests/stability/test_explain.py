@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import unbraid
+from tests.models import decomposed
 from unbraid.core.errors import UserError
 from unbraid.decompose.model import Clean, DecomposedModel
 from unbraid.decompose.site import Factors
@@ -133,7 +134,7 @@ def test_an_answer_that_stops_varying_has_the_width_of_a_straight_line_in_its_pl
 
 def test_drawn_pairs_without_a_way_between_them_are_left_out_and_given_ones_told() -> None:
     target = Target(Step(4.0), sites=("up", "down"), data=[torch.randn(8, 6)])
-    model = DecomposedModel(target, 2)
+    model, _ = decomposed(target, 2)
     subject = Subject(model, lambda clean: {path: torch.ones(*site.x.shape[:-1], 2) for path, site in clean.sites.items()})
     first, second = torch.ones(6), -torch.ones(6)
     config = ExplainConfig.parse({**QUICK, "points": 11, "pairs": 2})
@@ -144,7 +145,7 @@ def test_drawn_pairs_without_a_way_between_them_are_left_out_and_given_ones_told
     with torch.no_grad():
         alike.module.get_parameter("up.weight").mul_(torch.tensor([0.0] + [1.0] * 5))
     with pytest.raises(UserError, match="No pair has two different activations"):
-        explain_subject(Subject(DecomposedModel(alike, 2), subject.importance), alike, config.model_copy(update={"site": "up", "pairs": 1}))
+        explain_subject(Subject(decomposed(alike, 2)[0], subject.importance), alike, config.model_copy(update={"site": "up", "pairs": 1}))
 
 
 def test_kept_sets_are_those_of_the_ends() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from unbraid.cli import compare, config, decompose, estimate, generate, models, score, sites, stability, targets, text, verify
-from unbraid.core.errors import UserError
+from unbraid.core.errors import Abandoned, UserError
 
 
 class Commands(TyperGroup):
@@ -19,6 +20,11 @@ class Commands(TyperGroup):
         """Run a command; 2 is the exit code of a mistake, 130 that of Ctrl-C."""
         try:
             return super().invoke(ctx)
+        except Abandoned as error:
+            _complain(str(error))
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(2)  # an orderly end joins threads that wait for the lost process, and may be aborted by them
         except UserError as error:
             _complain(str(error))
             raise typer.Exit(2) from None

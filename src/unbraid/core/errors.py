@@ -1,4 +1,4 @@
-"""How does unbraid tell a person what went wrong? One error type: what, what was given, what is allowed, and the fix."""
+"""How does unbraid tell a person what went wrong? One kind of error: what, what was given, what is allowed, and the fix."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ class UserError(Exception):
     def __reduce__(self) -> tuple[type[UserError], tuple[str, str]]:
         """Let the error cross from a worker process to the one that prints it."""
         return type(self), (self.what, self.fix)
+
+
+class Abandoned(UserError):
+    """One of several processes is gone. What torch's threads still wait for never comes, so the command line leaves without waiting for them."""
 
 
 def closest(name: str, allowed: Iterable[str]) -> str | None:

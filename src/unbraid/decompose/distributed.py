@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unbraid.core.devices import cpu_seconds
-from unbraid.core.errors import UserError
+from unbraid.core.errors import Abandoned, UserError
 from unbraid.core.ranks import LostRank, Ranks, Share
 from unbraid.core.storage import MANIFEST
 from unbraid.decompose.config import DecomposeConfig
@@ -147,16 +147,16 @@ def told_what_is_saved(folder: Path | None) -> Generator[None]:
     """Turn a lost rank into a message that names the last saved state and how to go on.
 
     Raises:
-        UserError: A rank was lost.
+        Abandoned: A rank was lost.
     """
     try:
         yield
     except LostRank as lost:
         if folder is None:
-            raise UserError(f"A rank was lost ({lost}), and nothing was saved.", "Start again.") from lost
+            raise Abandoned(f"A rank was lost ({lost}), and nothing was saved.", "Start again.") from lost
         states = sorted(path for path in (folder / "state").glob("step-*") if (path / MANIFEST).exists())
         what = f"The last saved state is {states[-1]}" if states else "No state was saved yet"
-        raise UserError(
+        raise Abandoned(
             f"A rank was lost ({lost}). {what}.",
             f"Go on with any number of ranks: torchrun --nproc-per-node N -m unbraid decompose --resume {folder}",
         ) from lost

@@ -72,9 +72,9 @@ class CurveMeasures:
 
 
 def two_sided(to_start: Float[ndarray, "*batch n"], to_end: Float[ndarray, "*batch n"]) -> Float[ndarray, "*batch n"]:
-    """Return `d₂ = D(F(t), F(0)) / (D(F(t), F(0)) + D(F(t), F(1)))`; NaN where both are 0."""
+    """Return `d₂ = D(F(t), F(0)) / (D(F(t), F(0)) + D(F(t), F(1)))`; NaN where both are 0, or an answer is not finite."""
     total = to_start + to_end
-    return np.divide(to_start, total, out=np.full_like(to_start, np.nan), where=total > 0)
+    return np.divide(to_start, total, out=np.full_like(to_start, np.nan), where=(total > 0) & np.isfinite(total))
 
 
 def one_sided(to_start: Float[ndarray, "*batch n"]) -> Float[ndarray, "*batch n"]:
