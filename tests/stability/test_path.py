@@ -167,7 +167,7 @@ def test_prompts_are_distinct_and_too_few_are_told() -> None:
 
     assert len(torch.unique(prompts, dim=0)) == 20
     assert torch.equal(prompts, draw_prompts(target, 20, 5, 0))
-    with pytest.raises(UserError, match="this text has 24"):
+    with pytest.raises(UserError, match="these inputs have 24"):
         draw_prompts(target, 25, 5, 0)
     with pytest.raises(UserError, match="windows have 6"):
         draw_prompts(target, 4, 7, 0)

@@ -88,3 +88,11 @@ def test_mistakes_are_told(carroll: Target, found: PlaneResult) -> None:
 def test_both_themes_can_be_drawn(found: PlaneResult) -> None:
     for theme in ("light", "dark"):
         assert "answers as at A" in found.plot_plane(1, "untrained", theme).svg()
+
+
+def test_drawn_prompts_on_one_line_are_left_out() -> None:
+    module = nn.Sequential(nn.Linear(6, 5))
+    on_a_line = torch.arange(1.0, 31.0)[:, None] * torch.ones(6)
+    data = torch.cat([on_a_line, torch.randn(10, 6)])
+    found = plane(Target(module, sites="*", data=[data]), CONFIG.model_copy(update={"untrained": False, "planes": 2}))
+    assert len(found.pictures["model"].sharpness()) == 2

@@ -53,14 +53,25 @@ def plane_through(a: Float[Tensor, " d"], b: Float[Tensor, " d"], c: Float[Tenso
     Raises:
         UserError: Two of them are equal, or all are on one line.
     """
+    found = _plane(a, b, c)
+    if found is None:
+        raise UserError("The three activations lie on one line, so that there is no plane through them.", "Choose other prompts.")
+    return found
+
+
+def spans(a: Float[Tensor, " d"], b: Float[Tensor, " d"], c: Float[Tensor, " d"]) -> bool:
+    """Whether there is a plane through three points."""
+    return _plane(a, b, c) is not None
+
+
+def _plane(a: Tensor, b: Tensor, c: Tensor) -> Plane | None:
     along = b - a
     length = along.norm()
-    if float(length) > 0:
-        foot = (c - a) @ along / length.square()
-        across = c - a - foot * along
-        if float(across.norm()) > _FLAT * float(length):
-            return Plane(a, along, across, float(foot))
-    raise UserError("The three activations lie on one line, so that there is no plane through them.", "Choose other prompts.")
+    if not float(length) > 0:
+        return None
+    foot = (c - a) @ along / length.square()
+    across = c - a - foot * along
+    return Plane(a, along, across, float(foot)) if float(across.norm()) > _FLAT * float(length) else None
 
 
 def axes_of(plane: Plane, resolution: int, margin: float) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:

@@ -16,7 +16,7 @@ from unbraid.stability.anchors import anchors_of, relative_error
 from unbraid.stability.carrier import Carrier
 from unbraid.stability.distances import Read, read_named
 from unbraid.stability.places import Place, default_place, place_named
-from unbraid.stability.plane import Answers, axes_of, plane_through, sweep
+from unbraid.stability.plane import Answers, axes_of, plane_through, spans, sweep
 from unbraid.stability.plane_result import Pictures, PlaneResult
 from unbraid.stability.prompts import draw_prompts
 from unbraid.stability.untrained import untrained
@@ -65,13 +65,12 @@ def plane(target: Target, config: PlaneConfig | None = None, through: Sequence[P
     words = words_of(target)
     if through is not None and len(through) != 3:
         raise UserError(f"{len(through)} prompts were given.", "A plane goes through three.")
-    if through is None:
-        drawn = draw_prompts(target, 3 * config.planes, config.context, config.seed)
-        triples = [list(drawn[3 * index : 3 * index + 3]) for index in range(config.planes)]
-    else:
-        triples = [[words.tokens(prompt) if isinstance(prompt, str) else prompt for prompt in through]]
     place = default_place(target.module) if config.site is None else place_named(target.module, config.site)
     read = read_named(config.read)
+    if through is None:
+        triples = _drawn(target, place, config)
+    else:
+        triples = [[words.tokens(prompt) if isinstance(prompt, str) else prompt for prompt in through]]
     pictures = {"model": _pictures(target.module, triples, place, read, config)}
     if config.untrained:
         pictures["untrained"] = _pictures(untrained(target.module, config.seed), triples, place, read, config)
@@ -79,6 +78,22 @@ def plane(target: Target, config: PlaneConfig | None = None, through: Sequence[P
     names = tuple(tuple(words.text(prompt.tolist()) if is_text else "input" for prompt in triple) for triple in triples)
     labels = sorted({int(label) for found in pictures.values() for label in np.unique(found.label)})
     return PlaneResult(target.name, config, str(place), read.title, names, words.each(labels), pictures, is_text)
+
+
+def _drawn(target: Target, place: Place, config: PlaneConfig) -> list[list[Tensor]]:
+    """Draw three prompts per plane, and leave out those whose activations lie on one line, as sparse inputs and like last tokens can."""
+    prompts = draw_prompts(target, 3 * config.planes, config.context, config.seed)
+    triples: list[list[Tensor]] = []
+    tried = 0
+    while len(triples) < config.planes:
+        if tried == len(prompts):
+            prompts = draw_prompts(target, 2 * len(prompts), config.context, config.seed)
+            triples, tried = [], 0
+        for triple in prompts[tried:].split(3):
+            tried += len(triple)
+            if len(triples) < config.planes and len(triple) == 3 and spans(*anchors_of(target.module, triple, place)[0]):
+                triples.append(list(triple))
+    return triples
 
 
 def _pictures(module: nn.Module, triples: Sequence[Sequence[Tensor]], place: Place, read: Read, config: PlaneConfig) -> Pictures:

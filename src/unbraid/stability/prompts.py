@@ -11,6 +11,9 @@ from unbraid.core.seeds import Streams
 from unbraid.targets.data import draw
 from unbraid.targets.target import Target
 
+_BARREN = 30
+"""After so many draws without anything new there is nothing more: sparse inputs are often the same by chance."""
+
 
 def draw_prompts(target: Target, count: int, context: int, seed: int) -> Shaped[Tensor, "count _"]:
     """Return so many prompts of `context` tokens, each the beginning of a window of its own; or input vectors, for models that read those.
@@ -26,7 +29,7 @@ def draw_prompts(target: Target, count: int, context: int, seed: int) -> Shaped[
     """
     generator = Streams(seed, torch.device("cpu"))["prompts"]
     parts: list[Tensor] = []
-    prompts, found = torch.empty(0), 0
+    prompts, found, barren = torch.empty(0), 0, 0
     while found < count:
         batch, _, _ = draw(target.fresh, len(parts), min(count, 256), generator, every_input=True)
         if not isinstance(batch, Tensor) or batch.dim() != 2:
@@ -43,7 +46,10 @@ def draw_prompts(target: Target, count: int, context: int, seed: int) -> Shaped[
         parts.append(batch)
         prompts = torch.unique(torch.cat(parts), dim=0)
         found = len(prompts)
-        if found == before:
-            raise UserError(f"{count} different prompts were asked for, and this text has {found}.", "Ask for fewer, or give more text.")
+        barren = barren + 1 if found == before else 0
+        if barren == _BARREN:
+            raise UserError(
+                f"{count} different prompts were asked for, and these inputs have {found}.", "Ask for fewer, or give more text."
+            )
     # `unique` sorts: the prompts are put back into an order that says nothing about them.
     return prompts[torch.randperm(found, generator=generator)][:count]

@@ -81,4 +81,6 @@ def _check_fits(data: TextWindows, module: object, name: str) -> None:
             "Build the text with the model's tokenizer.",
         )
     if isinstance(longest, int) and data.window > longest:
-        raise UserError(f"A window has {data.window} tokens, and {name!r} reads at most {longest}.", f"Set --window {longest} or less.")
+        raise UserError(
+            f"A window has {data.window} tokens, and {name!r} reads at most {longest}.", f"Read {longest} tokens at a time or fewer."
+        )
