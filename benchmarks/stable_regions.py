@@ -127,6 +127,9 @@ def write_tables(tree: dict[str, Any], folder: Path) -> None:
         write_between(PAGE, "training", training_table(found["training-carroll"]["result"]) + source(tree))
     write_between(PAGE, "radii", radius_table({name: one for name, one in found.items() if name.startswith("radius-")}) + source(tree))
     write_between(PAGE, "shares", share_table({name: one for name, one in found.items() if name.startswith("explain-")}) + source(tree))
+    on_carroll = {name: one for name, one in found.items() if name.startswith("explain-carroll")}
+    if on_carroll:
+        write_between(PAGE, "switches", fact_table(on_carroll) + source(tree))
     write_between(PAGE, "regions", region_table({name: one for name, one in found.items() if name.startswith("regions-")}) + source(tree))
     (ROOT / "docs" / "figures").mkdir(exist_ok=True)
     for name, figure in (("training-carroll", "training"), ("path-smollm2-135m", "curves"), ("explain-carroll", "shares")):
@@ -196,6 +199,17 @@ def share_table(found: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def fact_table(found: dict[str, Any]) -> str:
+    """One row per question about when parts switch and whether the active ones are enough, one pair of columns per run."""
+    runs = [one["result"] for one in found.values()]
+    names = [name.removeprefix("explain-") for name in found]
+    rows = ["| question | beside | " + " | ".join(f"{name} | its null" for name in names) + " |", "|---|---" + "|---|---" * len(runs) + "|"]
+    for key, first in runs[0]["facts"].items():
+        cells = [f"{estimate(run['facts'][key]['value'])} | {estimate(run['facts'][key]['null'])}" for run in runs]
+        rows.append(f"| {first['question']} | {first['against'] or '–'} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
 def region_table(found: dict[str, Any]) -> str:
     """One row per context: how flat paths are beside the untrained model's, and what else sorts the anchors alike."""
     others = ("importance", "gates", "density", "last token", "prediction")
@@ -222,6 +236,8 @@ def estimate(value: dict[str, Any] | None, digits: int = 2) -> str:
     """Write a number with its interval."""
     if not value or value.get("value") is None:
         return "undefined" if value is not None else "–"
+    if value["low"] is None:
+        return f"{value['value']:.{digits}f} (n = {value['n']})"
     return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
 
 
