@@ -81,6 +81,11 @@ class DecomposedModel(nn.Module):
         return self._wrappers
 
     @property
+    def twin(self) -> nn.Module:
+        """The copy of the target that is run, with a decomposed site in the place of every site."""
+        return self._twin[0]
+
+    @property
     def pruned(self) -> bool:
         """Whether any subcomponent was pruned."""
         return any(not bool(module.kept.all()) for module in self.factors.values() if isinstance(module, Factors))

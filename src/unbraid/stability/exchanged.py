@@ -44,7 +44,7 @@ class DecomposedCarrier:
     def __init__(self, subject: Subject, prompt: Shaped[Tensor, " _"], place: Place, position: int = -1, at_once: int = 128) -> None:
         self.subject, self.place, self.at_once = subject, place, at_once
         self.prompt = prompt.to(next(subject.model.parameters()).device)
-        self.twin: nn.Module = subject.model._twin[0]  # pyright: ignore[reportPrivateUsage]
+        self.twin: nn.Module = subject.model.twin
         self.is_sequence = not prompt.is_floating_point()
         self.position = 0
         if self.is_sequence:

@@ -113,6 +113,7 @@ class ExplainResult:
         """Return every summary as JSON-ready values; what is undefined is null."""
         shares = self.shares
         return {
+            "kind": "explain",
             "target": self.target,
             "place": self.place,
             "config": self.config.tree(),
@@ -152,9 +153,9 @@ class ExplainResult:
         """Read a result back.
 
         Raises:
-            UserError: The folder is missing, unfinished or damaged.
+            UserError: The folder is missing, unfinished or damaged, or holds another measurement.
         """
-        tree, arrays = read_measurement(folder)
+        tree, arrays = read_measurement(folder, "explain")
         config = ExplainConfig.parse(tree["config"], str(folder))
         return cls(str(tree["target"]), config, str(tree["place"]), tuple(tree["sets"]), tuple(tree["parts"]), arrays)
 

@@ -191,6 +191,10 @@ class PathResult:
 
     def verdict(self) -> str:
         """Say in words what the numbers license, and what they do not."""
+        missing = "PROVISIONAL, since no controls were measured and several trivial causes give such curves. " if self.provisional else ""
+        return missing + self._said_of_widths()
+
+    def _said_of_widths(self) -> str:
         width = self.width()
         if width is None:
             return "No width is defined on these pairs: the curves turn back, or the ends give the same answer."
@@ -199,17 +203,24 @@ class PathResult:
         if not sharper:
             return f"{head} There is no plateau to speak of."
         if self.provisional:
-            return f"{head} PROVISIONAL: no controls were measured, and several trivial causes give such curves."
-        trivial = [
-            name
-            for name in ("untrained", "covariance", "shuffled")
-            if name in self.measures and (change := self.paired(name)) is not None and change.low <= 0
-        ]
+            return head
+        names = {
+            "untrained": "with untrained weights",
+            "covariance": "between points that only share mean and covariance",
+            "shuffled": "with the coordinates of the ends shuffled",
+        }
+        changes = {told: self.paired(name) for name, told in names.items() if name in self.measures}
+        wider = [told for told, change in changes.items() if change is not None and change.low > 0]
+        trivial = [told for told, change in changes.items() if change is not None and change.low <= 0]
+        unknown = [told for told, change in changes.items() if change is None]
+        parts = [head]
         if trivial:
-            names = {"untrained": "with untrained weights", "covariance": "between points that only share mean and covariance"}
-            others = " and ".join(names.get(name, "with the coordinates of the ends shuffled") for name in trivial)
-            return f"{head} It is no wider {others}, so that it says nothing of what was learned."
-        return f"{head} Without training, and between points that only share mean and covariance, it is wider."
+            parts.append(f"It is no wider {' and '.join(trivial)}, so that it says nothing of what was learned.")
+        if wider:
+            parts.append(f"It is wider {' and '.join(wider)}.")
+        if unknown:
+            parts.append(f"Too few pairs have a width {' and '.join(unknown)} to compare.")
+        return " ".join(parts)
 
     def summary(self) -> Table:
         """Return one row per condition."""

@@ -13,7 +13,6 @@ from numpy import ndarray
 from rich.console import Console
 from rich.table import Table
 
-from unbraid.core.errors import UserError
 from unbraid.core.statistics import Estimate, bootstrap_mean
 from unbraid.stability.plane import closeness, sharpness
 from unbraid.stability.stored import read_measurement, save_measurement
@@ -195,9 +194,7 @@ class PlaneResult:
         """
         from unbraid.stability.plane_verb import PlaneConfig
 
-        tree, arrays = read_measurement(folder)
-        if tree.get("kind") != "plane":
-            raise UserError(f"{str(folder)!r} holds another measurement.", "Give a folder that `unbraid stability plane` wrote.")
+        tree, arrays = read_measurement(folder, "plane")
         return cls(
             str(tree["target"]),
             PlaneConfig.parse(tree["config"], str(folder)),

@@ -161,6 +161,7 @@ class RadiusResult:
     def tree(self) -> dict[str, Any]:
         """Return settings and what is said as JSON-ready values."""
         return {
+            "kind": "radius",
             "target": self.target,
             "config": self.config.tree(),
             "place": self.place,
@@ -193,9 +194,9 @@ class RadiusResult:
         """Read a measurement back.
 
         Raises:
-            UserError: The folder is missing, unfinished or damaged.
+            UserError: The folder is missing, unfinished or damaged, or holds another measurement.
         """
-        tree, arrays = read_measurement(folder)
+        tree, arrays = read_measurement(folder, "radius")
         return cls(
             target=str(tree["target"]),
             config=RadiusConfig.parse(tree["config"], str(folder)),

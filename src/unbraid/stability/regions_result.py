@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from unbraid.core.agreement import agreement
-from unbraid.core.errors import UserError
 from unbraid.core.statistics import Estimate
 from unbraid.stability.barriers import Walks
 from unbraid.stability.partitions import MEASURES, Compared, compare_partitions
@@ -210,9 +209,7 @@ class RegionsResult:
         Raises:
             UserError: The folder is missing, unfinished or damaged, or holds another measurement.
         """
-        tree, arrays = read_measurement(folder)
-        if tree.get("kind") != "regions":
-            raise UserError(f"{str(folder)!r} holds another measurement.", "Give a folder that `unbraid stability regions` wrote.")
+        tree, arrays = read_measurement(folder, "regions")
         maps = {
             name: RegionMap(
                 Walks(*(arrays[f"{name}.{key}"] for key in _ARRAYS)),

@@ -30,7 +30,7 @@ def save_measurement(folder: str | Path, tree: Mapping[str, Any], arrays: Mappin
     return folder
 
 
-def read_measurement(folder: str | Path, kind: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_measurement(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read a measurement back.
 
     Args:
@@ -43,7 +43,7 @@ def read_measurement(folder: str | Path, kind: str | None = None) -> tuple[dict[
     folder = Path(folder)
     check_manifest(folder, "stability measurement")
     tree = read_json(folder / FACTS)
-    if kind is not None and tree.get("kind") != kind:
+    if tree.get("kind") != kind:
         raise UserError(
             f"{str(folder)!r} holds a measurement of kind {tree.get('kind')!r}, not {kind!r}.", "Give the folder of one of that kind."
         )
