@@ -77,7 +77,7 @@ def draw_region_map(data: Data, theme: Theme) -> Figure:
     _tree(panel(figure, 0.6, 4.6, 3.0, 1.2), data, theme)
     _counts(panel(figure, 4.3, 4.6, 2.15, 1.2), data, theme)
     axes.annotate(
-        "\n".join(textwrap.wrap(data["verdict"], 130)),
+        "\n".join(textwrap.wrap(data["verdict"], 110)),
         (0.25 / 7.6, 0.012),
         xycoords="figure fraction",
         fontsize=8,
