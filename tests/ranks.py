@@ -63,4 +63,5 @@ def finish(processes: Sequence[subprocess.Popen[str]], seconds: float = 120) -> 
     finally:
         for process in processes:
             process.kill()
+            process.communicate()  # closes its pipes; where nobody does, another test is blamed for them
     return told

@@ -59,9 +59,11 @@ def lose_one(folder: Path, by: signal.Signals, timeout: str) -> Told:
     processes = start(2, folder, *words, env={"UNBRAID_RANK_TIMEOUT": timeout})
     wait_for_state(processes, folder / "run")
     processes[1].send_signal(by)
-    (told,) = finish(processes[:1], seconds=60)
-    processes[1].kill()
-    processes[1].communicate()
+    try:
+        (told,) = finish(processes[:1], seconds=60)
+    finally:
+        processes[1].kill()
+        processes[1].communicate()
     return told
 
 

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from unbraid.core.errors import UserError
+from unbraid.core.heartbeat import Heartbeat, connect
 
 TIMEOUT_VARIABLE = "UNBRAID_RANK_TIMEOUT"
 """Name of the environment variable with the seconds that a rank waits for the others in a step."""
@@ -140,16 +141,16 @@ class Ranks:
         """Return what each rank says, in their order; `patient` waits for hours, where one of them has long work to do first."""
         if self.count == 1:
             return [text]
-        group = _patient_group() if patient else None
+        gather = _gather_patiently if patient else dist.all_gather
         data = torch.frombuffer(bytearray(text.encode()) or bytearray(1), dtype=torch.uint8)
         mine = torch.tensor([len(text.encode())])
         sizes = [torch.zeros_like(mine) for _ in range(self.count)]
         with _heard():
-            dist.all_gather(sizes, mine, group=group)
+            gather(sizes, mine)
             padded = torch.zeros(max(1, *(int(size) for size in sizes)), dtype=torch.uint8)
             padded[: int(mine)] = data[: int(mine)]
             parts = [torch.empty_like(padded) for _ in range(self.count)]
-            dist.all_gather(parts, padded, group=group)
+            gather(parts, padded)
         return [bytes(part[: int(size)].tolist()).decode() for part, size in zip(parts, sizes, strict=True)]
 
     def agreed(self, text: str) -> str:
@@ -217,6 +218,7 @@ def join() -> Ranks:
     if dist.get_world_size() == 1:
         return ALONE
     _patient_group()
+    _heartbeat()
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
@@ -236,8 +238,23 @@ def _timeout() -> float:
 
 @cache
 def _patient_group() -> Any:
-    """Return a second group of the same ranks, for waiting while one of them works alone; one that dies is noticed at once all the same."""
+    """Return a second group of the same ranks, for waiting while one of them works alone."""
     return dist.new_group(backend="gloo", timeout=_PATIENCE)
+
+
+@cache
+def _heartbeat() -> Heartbeat:
+    return connect(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), dist.get_rank(), dist.get_world_size(), _timeout())
+
+
+def _gather_patiently(parts: list[Tensor], mine: Tensor) -> None:
+    """Gather what every rank sends, for as long as they live; one that dies is noticed at once, and one that hangs after the timeout."""
+    work = dist.all_gather(parts, mine, group=_patient_group(), async_op=True)
+    if work is None:  # a rank outside the group, of which there are none
+        return
+    if (silent := _heartbeat().wait(work.is_completed)) is not None:
+        raise LostRank(f"rank {silent} gave no sign of life for {_timeout():g} seconds")
+    work.wait()
 
 
 @contextmanager
