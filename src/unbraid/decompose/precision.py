@@ -25,6 +25,18 @@ _PRODUCTS = frozenset(
 class CastProducts(TorchFunctionMode):
     """Casts what goes into matrix products to bf16, as autocast does; autocast itself does not know the "meta" device."""
 
+    active = False
+
+    def __enter__(self) -> CastProducts:
+        """Begin to cast."""
+        CastProducts.active = True
+        return super().__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        """Cast no more."""
+        CastProducts.active = False
+        super().__exit__(*raised)
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, on other numbers if it is a product."""
         kwargs = kwargs or {}
@@ -40,3 +52,8 @@ def in_precision(precision: Precision, like: Tensor) -> AbstractContextManager[o
     if like.device.type == "meta":
         return CastProducts() if precision == "bf16" else nullcontext()
     return torch.autocast(like.device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def casts_products(like: Tensor) -> bool:
+    """Whether a matrix product on the device of `like` would be cast to bf16 here."""
+    return CastProducts.active if like.device.type == "meta" else torch.is_autocast_enabled(like.device.type)

@@ -13,6 +13,9 @@ from unbraid.targets.matrices import scale_of
 class Reading:
     """How a linear map uses a matrix: it multiplies what it is given. Other modules' ways are subclasses."""
 
+    is_linear = True
+    """Whether that is all it does."""
+
     def times(self, x: Tensor, M: Float[Tensor, "d_in n"]) -> Float[Tensor, "*lead n"]:
         """Return the product of what the module is given with a matrix, one row per position."""
         return x @ M
@@ -45,6 +48,8 @@ class Lookup(Reading):
     Args:
         scale: What the rows are multiplied by on their way out; None leaves them as they are.
     """
+
+    is_linear = False
 
     def __init__(self, scale: float | None) -> None:
         self.scale = scale
@@ -80,6 +85,8 @@ class Patches(Reading):
     Args:
         module: The convolution.
     """
+
+    is_linear = False
 
     def __init__(self, module: nn.Conv2d) -> None:
         self.channels, self.kernel = module.in_channels, tuple(module.kernel_size)

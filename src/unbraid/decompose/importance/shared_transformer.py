@@ -7,6 +7,7 @@ every subcomponent of every site. Source: "Interpreting Language Model Parameter
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from unbraid.core.errors import UserError
 from unbraid.decompose.importance_function import MLP, ImportanceConfig, ImportanceFunction, SiteShape, importance_functions, kaiming, zeros
+from unbraid.decompose.norm import normed_columns, rms_norm
 from unbraid.decompose.site_choice import choose_sites
 
 _ROTARY_BASE = 10_000.0
@@ -78,10 +80,12 @@ class SharedTransformer(ImportanceFunction):
                 "The importance function 'shared-transformer' needs sites that see the same positions of a sequence.",
                 "Use importance.kind=layerwise-mlp.",
             )
-        read = [_normed(inputs[path] if len(lead) == 2 else inputs[path][:, None]) for path in self.reads]
-        logits: dict[str, Tensor] = {}
+        # Queries, keys and values see one tensor: it is normalised once, and read through the sum of their readers.
+        seen = {id(inputs[path]): inputs[path] if len(lead) == 2 else inputs[path][:, None] for path in self.reads}
+        which = [list(seen).index(id(inputs[path])) for path in self.reads]
+        read, logits = normed_columns(list(seen.values())), dict[str, Tensor]()
         for run, chunk in zip(self.runs, self.chunks, strict=True):
-            logits |= dict(zip(run, chunk(read), strict=True))
+            logits |= dict(zip(run, chunk(read, which), strict=True))
         return logits if len(lead) == 2 else {path: z[:, 0] for path, z in logits.items()}
 
 
@@ -97,13 +101,19 @@ class Chunk(nn.Module):
         self.W_out = kaiming((d, sum(sizes)), d, generator, gain=1.0)
         self.b_out = zeros(sum(sizes))
 
-    def forward(self, read: list[Float[Tensor, "batch pos _"]]) -> tuple[Float[Tensor, "batch pos _"], ...]:
-        """Return the logits of each site."""
-        stream = torch.stack([x @ W for x, W in zip(read, self.readers, strict=True)]).sum(0)
+    def forward(self, read: Float[Tensor, "batch pos total"], which: list[int]) -> tuple[Float[Tensor, "batch pos _"], ...]:
+        """Return the logits of each site.
+
+        Args:
+            read: The distinct inputs, normalised, side by side.
+            which: For each reader, the number of the input that it reads.
+        """
+        shared = [[W for W, its in zip(self.readers, which, strict=True) if its == index] for index in range(max(which) + 1)]
+        stream = read @ torch.cat([reduce(torch.add, readers) for readers in shared])
         cos, sin = rotary(stream.shape[1], self.blocks[0].d_head, stream.device)  # type: ignore[arg-type]
         for block in self.blocks:
             stream = block(stream, cos, sin)
-        return (_normed(stream) @ self.W_out + self.b_out).split(self.sizes, dim=-1)
+        return (rms_norm(stream) @ self.W_out + self.b_out).split(self.sizes, dim=-1)
 
 
 class Block(nn.Module):
@@ -121,10 +131,10 @@ class Block(nn.Module):
     ) -> Float[Tensor, "batch pos d"]:
         """Return the stream after the block."""
         batch, pos, d = stream.shape
-        qkv = (_normed(stream) @ self.W_qkv).view(batch, pos, 3, self.heads, self.d_head).permute(2, 0, 3, 1, 4)
+        qkv = (rms_norm(stream) @ self.W_qkv).view(batch, pos, 3, self.heads, self.d_head).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(rotate(qkv[0], cos, sin), rotate(qkv[1], cos, sin), qkv[2], is_causal=self.causal)
         stream = stream + mixed.transpose(1, 2).reshape(batch, pos, d) @ self.W_o
-        return stream + self.mlp(_normed(stream))
+        return stream + self.mlp(rms_norm(stream))
 
 
 def rotary(length: int, d_head: int, device: torch.device) -> tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]]:
@@ -140,7 +150,3 @@ def rotate(
     """Turn the i-th coordinate of each half by the angle of its position."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).to(x.dtype)
-
-
-def _normed(x: Tensor) -> Tensor:
-    return F.rms_norm(x, x.shape[-1:])

@@ -1,4 +1,4 @@
-"""Where do the compiled kernels come from? `elementwise.c`, built once by the system's C compiler into the user's cache.
+"""Where do the compiled kernels come from? The C files of this folder, built once by the system's compiler into the user's cache.
 
 Without a compiler, or with UNBRAID_KERNELS=0, everything runs in torch and gives the same numbers.
 """
@@ -25,7 +25,7 @@ from torch import Tensor
 from unbraid.core.storage import cache_folder
 
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-shared", "-fPIC")
-
+_SOURCES = ("elementwise.c", "site.c")
 
 _WITHOUT_CONTENTS: list[Any] = []  # what stands for the kernels inside `counts_as_cpu`
 
@@ -70,11 +70,11 @@ def built() -> ctypes.CDLL | None:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if os.environ.get("UNBRAID_KERNELS", "1") == "0" or compiler is None:
         return None
-    source = files("unbraid.decompose.kernels").joinpath("elementwise.c").read_text(encoding="utf-8")
+    sources = {name: files("unbraid.decompose.kernels").joinpath(name).read_text(encoding="utf-8") for name in _SOURCES}
     try:
-        path = cache_folder() / f"kernels-{_key(source)}.so"
+        path = cache_folder() / f"kernels-{_key(sources)}.so"
         if not path.exists():
-            _compile(compiler, source, path)
+            _compile(compiler, sources, path)
         return ctypes.CDLL(str(path))
     except (OSError, RuntimeError, subprocess.SubprocessError):
         return None  # no home, a cache that cannot be written, or a compiler that does not work: torch does the same
@@ -85,21 +85,47 @@ def kernels_for(*tensors: Tensor) -> ctypes.CDLL | None:
     return library() if all(t.dtype == torch.float32 and on_cpu(t) and t.is_contiguous() for t in tensors) else None
 
 
-def _key(source: str) -> str:
-    """Name the build by its source, flags and processor, since `-march=native` code runs on one kind only."""
+@functools.cache
+def blas() -> ctypes.c_void_p | None:
+    """Return the address of torch's own matrix product, Fortran's `sgemm_`, for kernels that need one; None where torch does not show it."""
+    for library in sorted((Path(torch.__file__).parent / "lib").glob("*torch_cpu.*")):
+        try:
+            found = ctypes.CDLL(str(library)).sgemm_
+        except (OSError, AttributeError):
+            continue
+        if _multiplies(found):
+            return ctypes.cast(found, ctypes.c_void_p)
+    return None
+
+
+def _multiplies(sgemm: Any) -> bool:
+    """Whether a function called so has the arguments that it should have, which a BLAS with 64-bit integers has not."""
+    a, b, out = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.zeros(1, 2)
+    m, n, k, one, none = ctypes.c_int(1), ctypes.c_int(2), ctypes.c_int(3), ctypes.c_float(1.0), ctypes.c_float(0.0)
+    at = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (b, a, out)]
+    wide, long, result = (ctypes.byref(size) for size in (n, k, n))
+    sgemm.restype = None
+    sizes = [ctypes.byref(size) for size in (n, m, k)]
+    sgemm(b"N", b"N", *sizes, ctypes.byref(one), at[0], wide, at[1], long, ctypes.byref(none), at[2], result)
+    return out.tolist() == [[22.0, 28.0]]
+
+
+def _key(sources: dict[str, str]) -> str:
+    """Name the build by its sources, flags and processor, since `-march=native` code runs on one kind only."""
     processor = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         processor += next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:
         pass
-    return hashlib.sha256("\n".join([source, *_FLAGS, platform.system(), processor]).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join([*sources.values(), *_FLAGS, platform.system(), processor]).encode()).hexdigest()[:16]
 
 
-def _compile(compiler: str, source: str, path: Path) -> None:
+def _compile(compiler: str, sources: dict[str, str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        code, built = Path(folder) / "elementwise.c", Path(folder) / "elementwise.so"
-        code.write_text(source, encoding="utf-8")
-        subprocess.run([compiler, *_FLAGS, str(code), "-o", str(built), "-lm"], check=True, capture_output=True, timeout=60)
+        code, built = [Path(folder) / name for name in sources], Path(folder) / "kernels.so"
+        for file, source in zip(code, sources.values(), strict=True):
+            file.write_text(source, encoding="utf-8")
+        subprocess.run([compiler, *_FLAGS, *map(str, code), "-o", str(built), "-lm"], check=True, capture_output=True, timeout=60)
         built.replace(path)

@@ -213,6 +213,44 @@ void add_kept_backward(const float *restrict grad, int64_t sg, const float *rest
     }
 }
 
+/* The step of norm.py: y = x * inverse_r * weight with inverse_r = 1 / sqrt(mean(x^2) + eps); weight may be null. */
+void rms_norm(const float *restrict x, int64_t sx, const float *restrict weight, float eps, float *restrict y, int64_t sy,
+              float *restrict inverse, int64_t rows, int64_t cols) {
+    ROWS(r) {
+        const float *xr = x + r * sx;
+        float *o = y + r * sy, squares = 0.0f;
+#pragma omp simd reduction(+ : squares)
+        COLS(c) squares += xr[c] * xr[c];
+        const float i = 1.0f / sqrtf(squares / (float)cols + eps);
+        inverse[r] = i;
+        if (weight)
+            COLS(c) o[c] = xr[c] * i * weight[c];
+        else
+            COLS(c) o[c] = xr[c] * i;
+    }
+}
+
+/* out = inverse * (g - x * inverse^2 * mean(g x)), where g = grad * weight */
+void rms_norm_backward(const float *restrict grad, int64_t sg, const float *restrict x, int64_t sx, const float *restrict weight,
+                       const float *restrict inverse, float *restrict out, int64_t rows, int64_t cols) {
+    ROWS(r) {
+        const float *gr = grad + r * sg, *xr = x + r * sx, i = inverse[r];
+        float *o = out + r * cols, along = 0.0f;
+        if (weight) {
+#pragma omp simd reduction(+ : along)
+            COLS(c) along += gr[c] * weight[c] * xr[c];
+        } else {
+#pragma omp simd reduction(+ : along)
+            COLS(c) along += gr[c] * xr[c];
+        }
+        const float share = along / (float)cols * i * i;
+        if (weight)
+            COLS(c) o[c] = i * (gr[c] * weight[c] - xr[c] * share);
+        else
+            COLS(c) o[c] = i * (gr[c] - xr[c] * share);
+    }
+}
+
 /* The step of vocabulary.py. exp by Cody and Waite's reduction and a polynomial (Cephes), within 2 units in the last place, for x <= 0. */
 static inline float exp_below_0(float x) {
     x = x < -87.0f ? -87.0f : x;
