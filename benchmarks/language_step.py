@@ -1,7 +1,8 @@
 """What does a training step on a language model cost, beside the same maths written plainly, and where does the time go?
 
-Engine and plain step are timed in turns, in CPU time, on the model of small_language_model.py. Where a GPU is asked for there is no plain step: what is
-told there is the share of the card's matrix throughput, as a large product of the same precision reaches it. Writes language-step.json.
+The engine in both its precisions and the plain step are timed in turns, in CPU time, on the model of small_language_model.py; how far the losses of the two
+precisions drift apart is told too. Where a GPU is asked for there is no plain step: what is told there is the share of the card's matrix throughput, as a
+large product of the same precision reaches it. Writes language-step.json.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from unbraid.core.devices import keep_freed_memory, peak_memory_mb, set_waiting_
 
 PARTS = ("target forward", "importance function", "adversary", "reconstruction", "optimiser", "other")
 STEPS = 3  # per round
+DRIFT_STEPS = 30
+ENGINES = {"engine": "fp32", "engine_high": "high"}
 IMPORTANCE = {"kind": "shared-transformer", "d_model": 128, "layers": 2, "heads": 4}
 
 
@@ -34,7 +37,7 @@ def main() -> None:
     parser.add_argument("--importance", type=json.loads, default=IMPORTANCE, help="settings of the importance function, as JSON")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "language-step.json")
     parser.add_argument(
-        "--memory-of", choices=("engine", "plain"), help="take a few steps, print the peak memory (used by the command itself)"
+        "--memory-of", choices=(*ENGINES, "plain"), help="take a few steps, print the peak memory (used by the command itself)"
     )
     arguments = parser.parse_args()
     set_waiting_policy()
@@ -47,7 +50,7 @@ def main() -> None:
         return
     # Memory first: a child's largest memory starts from its parent's.
     memory: dict[str, float] = {}
-    for which in ("engine", "plain") if arguments.device == "cpu" else ():
+    for which in (*ENGINES, "plain") if arguments.device == "cpu" else ():
         command = [sys.executable, "-m", "benchmarks.language_step", "--memory-of", which, "--importance", json.dumps(arguments.importance)]
         memory |= json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
     result = {**measure(arguments.importance, arguments.device, arguments.rounds), **memory}
@@ -62,42 +65,67 @@ def table(tree: Mapping[str, Any]) -> str:
     """Write the step's cost beside the plain one's."""
     found, environment = tree["results"], tree["environment"]
     rows = ["| | tokens per CPU-second | ms per step | peak MB |", "|---|---:|---:|---:|"]
-    for name in ("engine", "plain"):
+    for name, title in {"engine": "engine, `precision: fp32`", "engine_high": "engine, `precision: high`", "plain": "plain, fp32"}.items():
         facts = (found[f"{name}_tokens_per_cpu_second"], found[f"{name}_ms_per_step"], found[f"{name}_peak_memory_mb"])
-        rows.append(f"| {name} | {facts[0]:,} | {facts[1]:.0f} | {facts[2]:.0f} |")
+        rows.append(f"| {title} | {facts[0]:,} | {facts[1]:.0f} | {facts[2]:.0f} |")
     return "\n".join(
         [
             *rows,
             "",
-            f"Ratio {found['tokens_per_cpu_second_over_plain']:.2f}, median over {found['rounds']} rounds in turns. Measured {tree['time']} at commit "
+            f"Ratio to plain {found['engine_over_plain']:.2f} in fp32 and {found['engine_high_over_plain']:.2f} in high, medians over {found['rounds']} rounds in turns. "
+            f"The losses of the first {DRIFT_STEPS} steps differ between the two by at most {found['largest_difference_of_losses']:.0e} of their value. "
+            f"Measured {tree['time']} at commit "
             f"{tree['commit'][:10]}, torch {environment['versions']['torch']}, one thread, {environment['system']}.",
         ]
     )
 
 
 def runners(importance: Mapping[str, Any], device: str) -> dict[str, Callable[[int], None]]:
-    """Return how to take some steps of the engine, and on the CPU of the plain run."""
+    """Return how to take some steps of the engine in each precision, and on the CPU of the plain run."""
     from benchmarks.plain_language import PlainLanguageTraining
     from benchmarks.small_language_model import small_config, small_target
-    from unbraid.decompose.loop import Watch, train
-    from unbraid.decompose.training import prepare
 
     target, config = small_target(device), small_config(importance, device=device)
-    training = prepare(target, config)
-    watch = Watch(lambda step, metrics: None, lambda state: None, lambda: False)
-
-    def engine(steps: int) -> None:
-        train(training, target, config, watch, until=training.step + steps)
-
+    found = {name: engine(target, config.model_copy(update={"precision": precision})) for name, precision in ENGINES.items()}
     if device != "cpu":
-        return {"engine": engine}
+        return found
     plain = PlainLanguageTraining(target, config)
 
     def plainly(steps: int) -> None:
         for _ in range(steps):
             plain.step(plain.updates // 3)
 
-    return {"engine": engine, "plain": plainly}
+    return {**found, "plain": plainly}
+
+
+def engine(target: Any, config: Any, log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None) -> Callable[[int], None]:
+    """Return how to take some steps of a run."""
+    from unbraid.decompose.loop import Watch, train
+    from unbraid.decompose.training import prepare
+
+    training = prepare(target, config)
+    watch = Watch(log, lambda state: None, lambda: False)
+
+    def steps(count: int) -> None:
+        train(training, target, config, watch, until=training.step + count)
+
+    return steps
+
+
+def largest_difference(importance: Mapping[str, Any]) -> float:
+    """Return by what share of its value a loss of the first steps differs at most between the precisions."""
+    from benchmarks.small_language_model import small_config, small_target
+
+    target, config = small_target(), small_config(importance).model_copy(update={"log_every_steps": 1})
+    curves: dict[str, list[dict[str, float]]] = {}
+    for name, precision in ENGINES.items():
+        rows = curves[name] = list[dict[str, float]]()
+        engine(target, config.model_copy(update={"precision": precision}), lambda step, metrics, rows=rows: rows.append(metrics))(
+            DRIFT_STEPS
+        )
+    losses = [f"train/{loss}" for loss in ("loss", *config.losses)]
+    pairs = [(one[loss], other[loss]) for one, other in zip(*curves.values(), strict=True) for loss in losses]
+    return max(abs(one - other) / abs(one) for one, other in pairs)
 
 
 def measure(importance: Mapping[str, Any], device: str, rounds: int) -> dict[str, Any]:
@@ -122,12 +150,15 @@ def measure(importance: Mapping[str, Any], device: str, rounds: int) -> dict[str
         if device == "cpu":
             result[f"{name}_tokens_per_cpu_second"] = round(tokens / seconds[name])
         result[f"{name}_tokens_per_second"] = round(tokens / statistics.median(wall[name][1:]))
+    for name in ENGINES if "plain" in runs else ():
+        ratios = [plain / mine for mine, plain in zip(own[name][1:], own["plain"][1:], strict=True)]
+        result[f"{name}_over_plain"] = round(statistics.median(ratios), 2)
     if "plain" in runs:
-        ratios = [plain / engine for engine, plain in zip(own["engine"][1:], own["plain"][1:], strict=True)]
-        result["tokens_per_cpu_second_over_plain"] = round(statistics.median(ratios), 2)
+        result["largest_difference_of_losses"] = largest_difference(importance)
     else:
         result["peak_device_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
-    work = operations(lambda: runs["engine"](1))
+    with patch("unbraid.decompose.site.fits", lambda *_: False):  # torch counts what torch multiplies, which the kernels do not show it
+        work = operations(lambda: runs["engine"](1))
     result["gflop_per_step"] = round(work / 1e9, 2)
     result["share_of_matrix_throughput"] = round(work / seconds["engine"] / matrix_throughput(device), 3)
     result["shares_of_time"] = shares(lambda: runs["engine"](rounds * STEPS), device)

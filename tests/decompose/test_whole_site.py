@@ -10,7 +10,7 @@ from unbraid.decompose import kernels
 from unbraid.decompose.masks import Between
 from unbraid.decompose.whole_site import fits, whole_site
 
-LEAD, D_IN, C, D_OUT = (3, 70), 5, 7, 6  # 210 positions: a block and a part of one
+LEAD, D_IN, C, D_OUT = (3, 130), 5, 7, 6  # 390 positions: a block and a part of one
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ def as_sources(values: dict[str, Tensor], importance: Importance, share: Share |
         lead = importance[path].shape[:-1]
         r = _in_turns(stored, lead[0], share)
         component, delta = r.split([r.shape[-1] - 1, 1], dim=-1)  # whose gradient is one copy, unlike that of two slices
-        sources[path] = Source(component, delta.squeeze(-1).expand(lead))
+        sources[path] = Source(component, delta.squeeze(-1).expand(lead), r if r.shape[:-1] == lead else None)
     return sources
 
 
@@ -119,8 +119,12 @@ def adam_ascent(
     step: int,
     rate: float,
     betas: tuple[float, float],
+    divisor: float = 1.0,
 ) -> None:
-    """Take one Adam ascent step on the sources, in place, and project onto [0, 1] (Kingma & Ba 2015, with ε outside the root)."""
+    """Take one Adam ascent step on the sources, in place, and project onto [0, 1] (Kingma & Ba 2015, with ε outside the root).
+
+    The gradients are those of the objective times `divisor`.
+    """
     for path, value in values.items():
         first, second = moments[path]
         grad = grads[path]
@@ -128,8 +132,9 @@ def adam_ascent(
         if c is not None:
             corrections = (1 - betas[0] ** step, 1 - betas[1] ** step)
             tensors = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (value, first, second, grad))
-            c.adam_ascent(*tensors, ctypes.c_int64(value.numel()), *map(ctypes.c_float, (*betas, *corrections, rate)))
+            c.adam_ascent(*tensors, ctypes.c_int64(value.numel()), *map(ctypes.c_float, (*betas, *corrections, rate, divisor)))
             continue
+        grad = grad if divisor == 1.0 else grad / divisor
         first.lerp_(grad, 1 - betas[0])
         second.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
         corrected = first / (1 - betas[0] ** step)

@@ -6,6 +6,7 @@ kept as columns of one tensor; the sites get views of it.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping
 
 import torch
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unbraid.core.ranks import Share
+from unbraid.decompose.kernels import kernels_for
 
 # Above so many numbers per site, arithmetic costs more than starting operations, and laying side by side would only copy.
 _LARGE = 1 << 16
@@ -21,6 +23,14 @@ _LARGE = 1 << 16
 def is_large(tensor: Tensor) -> bool:
     """Whether arithmetic on a site's tensor costs more than starting it."""
     return tensor.numel() > _LARGE
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one shape hold the same numbers."""
+    c = kernels_for(one, other)
+    if c is None:
+        return torch.equal(one, other)
+    return bool(c.same_bits(*(ctypes.c_void_p(tensor.data_ptr()) for tensor in (one, other)), ctypes.c_int64(4 * one.numel())))
 
 
 def grouped(tensors: Mapping[str, Tensor], share: Share | None = None) -> list[list[str]]:
@@ -42,6 +52,8 @@ def side_by_side(tensors: Mapping[str, Tensor], paths: list[str]) -> Float[Tenso
 
 def split_columns(columns: Float[Tensor, "*lead total"], paths: list[str], widths: list[int]) -> dict[str, Float[Tensor, "*lead _"]]:
     """Give each site its view of the columns."""
+    if len(paths) == 1:
+        return {paths[0]: columns}  # the gradient of a split would be a copy
     return dict(zip(paths, columns.split(widths, dim=-1), strict=True))
 
 

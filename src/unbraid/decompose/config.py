@@ -107,8 +107,10 @@ class DecomposeConfig(Config):
     """Parts into which a step's batch is divided to save memory; must divide batch_size. Means over inputs come out as undivided, up to rounding
     and to which random numbers are drawn. A frequency term does not, since it sees one part at a time, and an adversary whose choice
     several inputs share moves once per part."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs masked passes and the importance function under autocast; the clean pass, Δ, minimality, masks and sources stay in fp32."""
+    precision: Literal["fp32", "high", "bf16"] = "fp32"
+    """In which masked passes and the importance function multiply; the clean pass, Δ, minimality, masks and sources stay in fp32. `high` is torch's: on a GPU
+    TensorFloat32, on a CPU with a tile unit each number as the sum of two bfloat16 (errors of a few 2^-18, where fp32 has 2^-24), elsewhere fp32.
+    `bf16` is autocast."""
     recompute: bool = False
     """Keep no activations of masked passes between forward and backward but run each pass again: a quarter more time. What is left is one pass at a
     time, so it pays where a step has several of them."""

@@ -13,6 +13,7 @@ from unbraid.core.config import Config
 from unbraid.core.ranks import ALONE, Ranks
 from unbraid.core.registry import Registry
 from unbraid.decompose.model import Clean, DecomposedModel
+from unbraid.decompose.products import times
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,5 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "*lead d_in"]) -> Float[Tensor, "*lead d_out"]:
         """Apply the layer."""
-        hidden = nn.functional.gelu(affine(x, self.W_in, self.b_in))
-        return affine(hidden, self.W_out, self.b_out)
-
-
-def affine(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
-    """Return `x W + b`, as one fused call where x is a matrix."""
-    return torch.addmm(b, x, W) if x.dim() == 2 else x @ W + b
+        hidden = nn.functional.gelu(times(x, self.W_in, self.b_in))
+        return times(hidden, self.W_out, self.b_out)

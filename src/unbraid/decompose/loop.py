@@ -11,6 +11,7 @@ from torch import Tensor
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.distributed import average_gradients, mean_metrics, share_out
 from unbraid.decompose.finite import check_step
+from unbraid.decompose.precision import tensor_float_32
 from unbraid.decompose.prune import prune
 from unbraid.decompose.step import Step, importances_of
 from unbraid.decompose.training import Training, clip_gradients, each_loss, sample, set_learning_rates, warm_up
@@ -39,9 +40,13 @@ def train(training: Training, target: Target, config: DecomposeConfig, watch: Wa
     Raises:
         UserError: The model's output, the importances or a loss are no longer finite.
     """
-    if training.step == 0:
-        warm_up(training, config.warmup)
-    last = config.steps if until is None else until
+    with tensor_float_32(config.precision):
+        if training.step == 0:
+            warm_up(training, config.warmup)
+        return _train_until(config.steps if until is None else until, training, target, config, watch)
+
+
+def _train_until(last: int, training: Training, target: Target, config: DecomposeConfig, watch: Watch) -> bool:
     for step in range(training.step, last):
         progress = step / config.steps
         if config.prune is not None and step == round(config.prune.at * config.steps):

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from unbraid.decompose.kernels import library, on_cpu
 from unbraid.decompose.masks import Between
+from unbraid.decompose.precision import is_high
+from unbraid.decompose.products import product, splits
 
 
 def masked_product(
@@ -88,7 +90,8 @@ class _MaskedProduct(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(h, g, r, kept, routed, U, dense)
         e = _excess(h, g, r, kept, routed)
-        y = e @ U.to(e.dtype)
+        ctx.high = is_high() and splits(e, U)
+        y = product(e, U) if ctx.high else e @ U.to(e.dtype)
         _add_kept(y, dense, kept, routed, bias)
         return y
 
@@ -98,10 +101,12 @@ class _MaskedProduct(torch.autograd.Function):
         needs_h, needs_g, needs_r, needs_kept, _, needs_U, needs_dense, _ = ctx.needs_input_grad
         grad = grads[0].contiguous()
         grad_kept = kept.new_zeros(kept.shape) if needs_kept else None
-        grad_e = grad @ U.mT.to(grad.dtype) if needs_h or needs_g or needs_r or needs_kept else None
+        grad_e = None
+        if needs_h or needs_g or needs_r or needs_kept:
+            grad_e = product(grad, U.mT) if ctx.high else grad @ U.mT.to(grad.dtype)
         grad_dense = _kept_backward(grad, dense, kept, routed, grad_kept, needs_dense)
         e, grad_h, grad_g, grad_r = _excess_backward(grad_e, h, g, r, kept, routed, grad_kept, needs=(needs_U, needs_h, needs_g, needs_r))
-        grad_U = None if e is None else e.mT.to(grad.dtype) @ grad
+        grad_U = None if e is None else product(e.mT, grad) if ctx.high else e.mT.to(grad.dtype) @ grad
         return grad_h, grad_g, grad_r, grad_kept, None, grad_U, grad_dense, None
 
 

@@ -50,12 +50,14 @@ class Between:
         source: r, which may stand for several positions.
         delta: Mask of the Δ component, [...].
         routed: Where the masks apply, [...]; elsewhere the site is as in the target. None is everywhere.
+        both: Source and Δ's mask side by side, [..., C + 1], where they are parts of one tensor.
     """
 
     importance: Float[Tensor, "*lead C"]
     source: Float[Tensor, "*#lead C"]
     delta: Float[Tensor, "*lead"]
     routed: Bool[Tensor, "*lead"] | None = None
+    both: Float[Tensor, "*lead total"] | None = None
 
     @property
     def component(self) -> Float[Tensor, "*lead C"]:
@@ -65,10 +67,14 @@ class Between:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The free choice behind a mask: r per subcomponent [..., C] and per Δ component [...], each in [0, 1]; `component` broadcasts."""
+    """The free choice behind a mask: r per subcomponent [..., C] and per Δ component [...], each in [0, 1]; `component` broadcasts.
+
+    Where both are parts of one tensor [..., C + 1], as an adversary's are, `both` is that tensor: its gradient needs no putting together.
+    """
 
     component: Float[Tensor, "*#lead C"]
     delta: Float[Tensor, "*lead"]
+    both: Float[Tensor, "*lead total"] | None = None
 
 
 _FEW = 8  # up to so many sites, ranks are counted rather than sorted
@@ -86,7 +92,7 @@ def masks_from(
     for path, source in sources.items():
         g, here = importance[path], None if routed is None else routed[path]
         if delta and g.dim() > 2 and is_large(g):
-            masks[path] = Between(g, source.component, source.delta, here)
+            masks[path] = Between(g, source.component, source.delta, here, source.both)
         elif delta:
             limited = source if here is None else route_source(source, here)
             masks[path] = Mask(interpolate(g, limited.component), limited.delta)

@@ -1,8 +1,9 @@
-"""In which precision do matrix products run? torch's autocast, and what stands for it on tensors without contents."""
+"""In which precision do matrix products run? torch's autocast, what stands for it on tensors without contents, and the precision between the two."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -11,7 +12,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "high", "bf16"]
+
+_HIGH = [False]  # whether the precision "high" is in force
 
 _PRODUCTS = frozenset(
     (
@@ -49,9 +52,38 @@ class CastProducts(TorchFunctionMode):
 
 def in_precision(precision: Precision, like: Tensor) -> AbstractContextManager[object]:
     """Return the context in which matrix products run in this precision, on the device of `like`."""
+    if precision == "high":
+        return _high()
     if like.device.type == "meta":
         return CastProducts() if precision == "bf16" else nullcontext()
     return torch.autocast(like.device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextmanager
+def _high() -> Generator[None]:
+    before, _HIGH[0] = _HIGH[0], True
+    try:
+        yield
+    finally:
+        _HIGH[0] = before
+
+
+def is_high() -> bool:
+    """Whether products may take each float32 for the sum of two bfloat16, or for a TensorFloat32."""
+    return _HIGH[0]
+
+
+@contextmanager
+def tensor_float_32(precision: Precision) -> Generator[None]:
+    """Let a GPU use TensorFloat32 in a run of the precision "high", also in the backward passes."""
+    before = torch.get_float32_matmul_precision()
+    if precision == "high" and torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        if torch.get_float32_matmul_precision() != before:
+            torch.set_float32_matmul_precision(before)
 
 
 def casts_products(like: Tensor) -> bool:

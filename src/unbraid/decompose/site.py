@@ -20,11 +20,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unbraid.core.errors import UserError
-from unbraid.decompose.columns import is_large
+from unbraid.decompose.columns import is_large, same
 from unbraid.decompose.fused import excess
 from unbraid.decompose.masked_product import masked_product
 from unbraid.decompose.masks import Between, Mask
 from unbraid.decompose.norm import fits_norm, formula_of, rms_norm
+from unbraid.decompose.precision import is_high
+from unbraid.decompose.products import times
 from unbraid.decompose.reading import Reading
 from unbraid.decompose.whole_site import fits, whole_site
 
@@ -57,7 +59,7 @@ class Kept:
             return False
         if other.shape != self.tensor.shape or other.dtype != self.tensor.dtype:
             return False
-        return other.device.type == "meta" or torch.equal(other, self.tensor)
+        return other.device.type == "meta" or same(other, self.tensor)
 
 
 class CleanSite:
@@ -257,4 +259,6 @@ class Remembered(nn.Module):
 
     def _computed(self, x: Tensor) -> Tensor:
         norm = formula_of(self.inner)
-        return rms_norm(x, *norm) if norm is not None and fits_norm(x, norm[0]) else self.inner(x)
+        if norm is not None and fits_norm(x, norm[0]):
+            return rms_norm(x, *norm)
+        return times(x, self.inner.weight.mT, self.inner.bias) if is_high() and type(self.inner) is nn.Linear else self.inner(x)

@@ -1,8 +1,8 @@
 """How far apart are two distributions over a vocabulary, when the logits are the largest tensors of the step?
 
-KL(softmax(clean) ‖ softmax(other)) in nats, with the gradient `softmax(other) - softmax(clean)` written out. Of the forward pass only one number
-per position is kept, so that the logits themselves are the only large tensors; both distributions are made again where the gradient needs
-them, and on devices other than the CPU a block of positions at a time.
+KL(softmax(clean) ‖ softmax(other)) in nats, with the gradient `softmax(other) - softmax(clean)` written out. The kernel makes it with the value, while a row is
+in the cache, and keeps nothing else, so that logits and gradient are the only large tensors. Elsewhere one number per position is kept, and both
+distributions are made again, a block of positions at a time.
 """
 
 from __future__ import annotations
@@ -41,11 +41,17 @@ def vocabulary_kl(clean: Float[Tensor, "*batch vocabulary"], other: Float[Tensor
 class _VocabularyKL(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, clean: Tensor, other: Tensor) -> Tensor:
-        kl, lse_clean, lse_other = (torch.empty(len(other), device=other.device) for _ in range(3))
-        c = _c(clean, other)
+        kl, c = torch.empty(len(other), device=other.device), _c(clean, other)
+        ctx.gradient = None
+        if c is not None and ctx.needs_input_grad[1]:
+            ctx.gradient, row = torch.empty_like(other, memory_format=torch.contiguous_format), kl.new_empty(other.shape[1])
+            c.kl_rows_gradient(*_rows(clean, other), *map(_p, (kl, ctx.gradient, row)), *map(ctypes.c_int64, other.shape))
+            return kl
         if c is not None:
-            c.kl_rows(*_rows(clean, other), *map(_p, (kl, lse_clean, lse_other)), *map(ctypes.c_int64, other.shape))
-        for rows in () if c is not None else _blocks(other):
+            c.kl_rows(*_rows(clean, other), _p(kl), *map(ctypes.c_int64, other.shape))
+            return kl
+        lse_clean, lse_other = torch.empty_like(kl), torch.empty_like(kl)
+        for rows in _blocks(other):
             a, b = clean[rows].float(), other[rows].float()
             lse_clean[rows], lse_other[rows] = a.logsumexp(-1), b.logsumexp(-1)
             a, b = F.log_softmax(a, dim=-1), F.log_softmax(b, dim=-1)
@@ -55,17 +61,22 @@ class _VocabularyKL(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
+        if ctx.gradient is not None:
+            # A second backward pass would scale it twice, and is told that it comes too late as torch tells it.
+            gradient, ctx.gradient = ctx.gradient, None
+            _kernels().scale_rows(_p(gradient), _p(grads[0].contiguous()), *map(ctypes.c_int64, gradient.shape))
+            return None, gradient
         clean, other, lse_clean, lse_other = ctx.saved_tensors
         weights, out = grads[0].contiguous(), torch.empty_like(other, memory_format=torch.contiguous_format)
-        c = _c(clean, other)
-        if c is not None:
-            c.kl_rows_backward(*_rows(clean, other), *map(_p, (lse_clean, lse_other, weights, out)), *map(ctypes.c_int64, other.shape))
-            return None, out
         for rows in _blocks(other):
             share = (other[rows].float() - lse_other[rows, None]).exp_()
             share -= (clean[rows].float() - lse_clean[rows, None]).exp_()
             out[rows] = share.mul_(weights[rows, None])
         return None, out
+
+
+def _kernels() -> Any:
+    return library()
 
 
 def _c(*tensors: Tensor) -> ctypes.CDLL | None:

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from unbraid.decompose.kernels import blas, library, on_cpu
 from unbraid.decompose.masks import Between
-from unbraid.decompose.precision import casts_products
+from unbraid.decompose.precision import casts_products, is_high
+from unbraid.decompose.products import has_tiles
 
 _SMALL = 1 << 18  # up to so many numbers in V, U and M a block's products read them from the cache
-_BLOCK, _BLOCK_OF_LARGE = 128, 1024
+_BLOCK, _BLOCK_OF_LARGE = 256, 1024  # positions
 
 
 class _Factor(ctypes.Structure):
@@ -46,7 +47,7 @@ def fits(x: Tensor, mask: Between, V: Tensor, U: Tensor, M: Tensor, bias: Tensor
         and torch.get_num_threads() == 1
         and not casts_products(x)
         and library() is not None
-        and blas() is not None
+        and (blas() is not None or (is_high() and has_tiles()))
     )
 
 
@@ -69,20 +70,36 @@ def whole_site(
         bias: Always on; it has no gradient either.
     """
     C = V.shape[1]
-    routed = None if mask.routed is None else mask.routed.reshape(-1).contiguous()
-    g, r = mask.importance.reshape(-1, C), mask.source.expand(mask.importance.shape).reshape(-1, C)
-    y = _WholeSite.apply(_rows(x.reshape(-1, x.shape[-1])), V, U, _rows(g), _rows(r), mask.delta.reshape(-1), routed, M, bias)
-    return y.view(*x.shape[:-1], -1)
+    both = mask.both if mask.both is not None and mask.both.requires_grad else None
+    r, kept = (mask.source.expand(mask.importance.shape), mask.delta) if both is None else (None, None)
+    return _WholeSite.apply(C, x, V, U, mask.importance, r, kept, both, mask.routed, M, bias)
 
 
 class _WholeSite(torch.autograd.Function):
+    """Shapes are those of the caller: what is flattened in here leaves no trace in the graph."""
+
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, V: Tensor, U: Tensor, g: Tensor, r: Tensor, kept: Tensor, routed: Tensor | None, M: Tensor, bias: Tensor | None
+        ctx: Any,
+        C: int,
+        x: Tensor,
+        V: Tensor,
+        U: Tensor,
+        g: Tensor,
+        r: Tensor | None,
+        kept: Tensor | None,
+        both: Tensor | None,
+        routed: Tensor | None,
+        M: Tensor,
+        bias: Tensor | None,
     ) -> Tensor:
-        h, y = x.new_empty(len(x), V.shape[1]), x.new_empty(len(x), U.shape[1])
-        ctx.save_for_backward(x, V, U, g, r, kept, routed, M, bias, h)
-        _kernels().site_forward(ctypes.byref(_described(x, V, U, g, r, kept, routed, M, bias, h)), _p(y))
+        h, y = x.new_empty(g.numel() // C, C), x.new_empty(*x.shape[:-1], U.shape[1])
+        given = (x, V, U, g, r, kept, both, routed, M, bias, h)
+        ctx.save_for_backward(*given)
+        ctx.high = is_high() and has_tiles()
+        described, alive = _described(ctx.high, *given)
+        _kernels().site_forward(ctypes.byref(described), _p(y))
+        del alive
         return y
 
     @staticmethod
@@ -91,28 +108,63 @@ class _WholeSite(torch.autograd.Function):
         grad = _rows(grads[0])
         found = [
             torch.empty(tensor.shape, device=tensor.device) if needed else None
-            for tensor, needed in zip(given[:6], ctx.needs_input_grad[:6], strict=True)
+            for tensor, needed in zip(given[:7], ctx.needs_input_grad[1:8], strict=True)
         ]
-        _kernels().site_backward(ctypes.byref(_described(*given)), _p(grad), ctypes.c_int64(grad.stride(0)), *map(_p, found))
-        return (*found, None, None, None)
+        *inner, grad_r, grad_kept, grad_both = found
+        if grad_both is not None:
+            columns = grad_both.flatten(0, -2)
+            grad_r, grad_kept = columns[:, :-1], columns[:, -1]
+        strides = (
+            ctypes.c_int64(grad_r.shape[-1] + (grad_both is not None) if grad_r is not None else 0),
+            ctypes.c_int64(1 if grad_both is None else grad_both.shape[-1]),
+        )
+        described, alive = _described(ctx.high, *given)
+        _kernels().site_backward(
+            ctypes.byref(described),
+            _p(grad),
+            ctypes.c_int64(grad.stride(0)),
+            *map(_p, inner),
+            _p(grad_r),
+            strides[0],
+            _p(grad_kept),
+            strides[1],
+        )
+        del alive
+        return (None, *found, None, None, None)
 
 
 def _described(
-    x: Tensor, V: Tensor, U: Tensor, g: Tensor, r: Tensor, kept: Tensor, routed: Tensor | None, M: Tensor, bias: Tensor | None, h: Tensor
-) -> _Site:
+    high: bool,
+    x: Tensor,
+    V: Tensor,
+    U: Tensor,
+    g: Tensor,
+    r: Tensor | None,
+    kept: Tensor | None,
+    both: Tensor | None,
+    routed: Tensor | None,
+    M: Tensor,
+    bias: Tensor | None,
+    h: Tensor,
+) -> tuple[_Site, list[Tensor]]:
+    """Return the kernel's view of a site, and the tensors that must live as long as it is used."""
     (d_in, C), d_out = V.shape, U.shape[1]
+    if both is not None:
+        r, kept = both[..., :-1], both[..., -1]
+    assert r is not None and kept is not None
+    x, g, r = _rows(x), _rows(g), _rows(r)
+    kept, routed = kept.reshape(-1), None if routed is None else routed.reshape(-1).contiguous()
     block = min(len(x), _BLOCK if V.numel() + U.numel() + M.numel() <= _SMALL else _BLOCK_OF_LARGE)
     scratch = x.new_empty(2 * block * (C + d_in + d_out))
     described = _Site(
-        blas(),
+        None if high else blas(),
         *(len(x), d_in, C, d_out, block),
         *map(_factor, (V, U, M)),
         *(tensor.data_ptr() for tensor in (x, g, r, kept)),
         *(tensor.stride(0) for tensor in (x, g, r, kept)),
         *(None if tensor is None else tensor.data_ptr() for tensor in (routed, bias, h, scratch)),
     )
-    described.kept_alive = scratch
-    return described
+    return described, [tensor for tensor in (x, g, r, kept, routed, scratch) if tensor is not None]
 
 
 def _factor(matrix: Tensor) -> _Factor:
@@ -128,6 +180,7 @@ def _p(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
-def _rows(matrix: Tensor) -> Tensor:
-    """Return a matrix whose rows lie in one piece, as most do."""
+def _rows(tensor: Tensor) -> Tensor:
+    """Return a tensor as a matrix whose rows each lie in one piece, as most do."""
+    matrix = tensor.reshape(-1, tensor.shape[-1])
     return matrix if matrix.stride(1) == 1 else matrix.contiguous()

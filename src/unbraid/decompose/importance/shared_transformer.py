@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from unbraid.core.errors import UserError
 from unbraid.decompose.importance_function import MLP, ImportanceConfig, ImportanceFunction, SiteShape, importance_functions, kaiming, zeros
 from unbraid.decompose.norm import normed_columns, rms_norm
+from unbraid.decompose.products import times
 from unbraid.decompose.site_choice import choose_sites
 
 _ROTARY_BASE = 10_000.0
@@ -109,11 +110,11 @@ class Chunk(nn.Module):
             which: For each reader, the number of the input that it reads.
         """
         shared = [[W for W, its in zip(self.readers, which, strict=True) if its == index] for index in range(max(which) + 1)]
-        stream = read @ torch.cat([reduce(torch.add, readers) for readers in shared])
+        stream = times(read, torch.cat([reduce(torch.add, readers) for readers in shared]))
         cos, sin = rotary(stream.shape[1], self.blocks[0].d_head, stream.device)  # type: ignore[arg-type]
         for block in self.blocks:
             stream = block(stream, cos, sin)
-        return (rms_norm(stream) @ self.W_out + self.b_out).split(self.sizes, dim=-1)
+        return times(rms_norm(stream), self.W_out, self.b_out).split(self.sizes, dim=-1)
 
 
 class Block(nn.Module):
@@ -131,9 +132,11 @@ class Block(nn.Module):
     ) -> Float[Tensor, "batch pos d"]:
         """Return the stream after the block."""
         batch, pos, d = stream.shape
-        qkv = (rms_norm(stream) @ self.W_qkv).view(batch, pos, 3, self.heads, self.d_head).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(rotate(qkv[0], cos, sin), rotate(qkv[1], cos, sin), qkv[2], is_causal=self.causal)
-        stream = stream + mixed.transpose(1, 2).reshape(batch, pos, d) @ self.W_o
+        qkv = times(rms_norm(stream), self.W_qkv).view(batch, pos, 3, self.heads, self.d_head).permute(2, 0, 3, 1, 4)
+        turned, values = qkv.split([2, 1])
+        queries, keys = rotate(turned, cos, sin).unbind()
+        mixed = F.scaled_dot_product_attention(queries, keys, values[0], is_causal=self.causal)
+        stream = stream + times(mixed.transpose(1, 2).reshape(batch, pos, d), self.W_o)
         return stream + self.mlp(rms_norm(stream))
 
 
@@ -145,8 +148,8 @@ def rotary(length: int, d_head: int, device: torch.device) -> tuple[Float[Tensor
 
 
 def rotate(
-    x: Float[Tensor, "batch heads pos d_head"], cos: Float[Tensor, "pos half"], sin: Float[Tensor, "pos half"]
-) -> Float[Tensor, "batch heads pos d_head"]:
+    x: Float[Tensor, "*lead pos d_head"], cos: Float[Tensor, "pos half"], sin: Float[Tensor, "pos half"]
+) -> Float[Tensor, "*lead pos d_head"]:
     """Turn the i-th coordinate of each half by the angle of its position."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).to(x.dtype)

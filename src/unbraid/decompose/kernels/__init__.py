@@ -25,7 +25,7 @@ from torch import Tensor
 from unbraid.core.storage import cache_folder
 
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-shared", "-fPIC")
-_SOURCES = ("elementwise.c", "site.c")
+_SOURCES = ("elementwise.c", "site.c", "split.c", "split.h")
 
 _WITHOUT_CONTENTS: list[Any] = []  # what stands for the kernels inside `counts_as_cpu`
 
@@ -127,5 +127,10 @@ def _compile(compiler: str, sources: dict[str, str], path: Path) -> None:
         code, built = [Path(folder) / name for name in sources], Path(folder) / "kernels.so"
         for file, source in zip(code, sources.values(), strict=True):
             file.write_text(source, encoding="utf-8")
-        subprocess.run([compiler, *_FLAGS, *map(str, code), "-o", str(built), "-lm"], check=True, capture_output=True, timeout=60)
+        subprocess.run(
+            [compiler, *_FLAGS, *(str(file) for file in code if file.suffix == ".c"), "-o", str(built), "-lm"],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
         built.replace(path)

@@ -6,6 +6,7 @@
  */
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #define ROWS(r) for (int64_t r = 0; r < rows; r++)
 #define COLS(c) for (int64_t c = 0; c < cols; c++)
@@ -270,9 +271,8 @@ static inline float exp_below_0(float x) {
     return p * scale.f;
 }
 
-/* Per row: KL(softmax(clean) || softmax(other)), and the log-sum-exp of both. */
-void kl_rows(const float *restrict clean, int64_t sc, const float *restrict other, int64_t so, float *restrict kl, float *restrict lse_clean,
-             float *restrict lse_other, int64_t rows, int64_t cols) {
+/* Per row: KL(softmax(clean) || softmax(other)). */
+void kl_rows(const float *restrict clean, int64_t sc, const float *restrict other, int64_t so, float *restrict kl, int64_t rows, int64_t cols) {
     ROWS(r) {
         const float *a = clean + r * sc, *b = other + r * so;
         float top_a = a[0], top_b = b[0], sum_a = 0.0f, sum_b = 0.0f, cross = 0.0f;
@@ -288,27 +288,52 @@ void kl_rows(const float *restrict clean, int64_t sc, const float *restrict othe
             sum_b += exp_below_0(y);
             cross += e * (x - y);
         }
-        lse_clean[r] = top_a + logf(sum_a);
-        lse_other[r] = top_b + logf(sum_b);
         kl[r] = cross / sum_a - logf(sum_a) + logf(sum_b);
     }
 }
 
-/* out = weight_r * (softmax(other) - softmax(clean)) */
-void kl_rows_backward(const float *restrict clean, int64_t sc, const float *restrict other, int64_t so, const float *restrict lse_clean,
-                      const float *restrict lse_other, const float *restrict weight, float *restrict out, int64_t rows, int64_t cols) {
+/* The same with out = softmax(other) - softmax(clean), while the row is in the cache; `row` has room for one. */
+void kl_rows_gradient(const float *restrict clean, int64_t sc, const float *restrict other, int64_t so, float *restrict kl, float *restrict out,
+                      float *restrict row, int64_t rows, int64_t cols) {
     ROWS(r) {
         const float *a = clean + r * sc, *b = other + r * so;
-        float *o = out + r * cols, w = weight[r], la = lse_clean[r], lb = lse_other[r];
-        COLS(c) o[c] = w * (exp_below_0(b[c] - lb) - exp_below_0(a[c] - la));
+        float *o = out + r * cols, top_a = a[0], top_b = b[0], sum_a = 0.0f, sum_b = 0.0f, cross = 0.0f;
+#pragma omp simd reduction(max : top_a, top_b)
+        COLS(c) {
+            top_a = a[c] > top_a ? a[c] : top_a;
+            top_b = b[c] > top_b ? b[c] : top_b;
+        }
+#pragma omp simd reduction(+ : sum_a, sum_b, cross)
+        COLS(c) {
+            float x = a[c] - top_a, y = b[c] - top_b, e = exp_below_0(x), f = exp_below_0(y);
+            sum_a += e;
+            sum_b += f;
+            cross += e * (x - y);
+            row[c] = e;
+            o[c] = f;
+        }
+        const float share_a = 1.0f / sum_a, share_b = 1.0f / sum_b;
+        COLS(c) o[c] = o[c] * share_b - row[c] * share_a;
+        kl[r] = cross / sum_a - logf(sum_a) + logf(sum_b);
     }
 }
 
+/* Every row of `out` times its weight, in place. */
+void scale_rows(float *restrict out, const float *restrict weight, int64_t rows, int64_t cols) {
+    ROWS(r) {
+        float *o = out + r * cols, w = weight[r];
+        COLS(c) o[c] *= w;
+    }
+}
+
+/* Whether two stretches of memory hold the same bits. */
+int same_bits(const void *one, const void *other, int64_t bytes) { return memcmp(one, other, (size_t)bytes) == 0; }
+
 /* One Adam ascent step within [0, 1] on n numbers, in place: see adversary.py. */
 void adam_ascent(float *restrict value, float *restrict first, float *restrict second, const float *restrict grad, int64_t n, float beta_1,
-                 float beta_2, float correction_1, float correction_2, float rate) {
+                 float beta_2, float correction_1, float correction_2, float rate, float divisor) {
     for (int64_t i = 0; i < n; i++) {
-        float g = grad[i];
+        float g = grad[i] / divisor;
         float a = first[i] + (1.0f - beta_1) * (g - first[i]);
         float b = beta_2 * second[i] + (1.0f - beta_2) * g * g;
         first[i] = a;

@@ -2,11 +2,13 @@
  *
  *     y = (x V * (m - kept)) U + kept (x M) + b,    m = r + g (1 - r)
  *
- * The products are those of the BLAS that torch brings; it is handed in. Matrices are float32 and row-major with a row stride in elements; V, U and M may be
+ * The products are those of the BLAS that torch brings, which is handed in, or those of split.c where it is not. Matrices are float32 and row-major with a row stride in elements; V, U and M may be
  * given transposed. A row that is not routed is as in the target: it takes part in the product with M alone.
  */
 #include <stdint.h>
 #include <string.h>
+
+#include "split.h"
 
 typedef void (*sgemm_t)(const char *, const char *, const int *, const int *, const int *, const float *, const float *, const int *,
                         const float *, const int *, const float *, float *, const int *);
@@ -18,7 +20,7 @@ typedef struct {
 } Factor;
 
 typedef struct {
-    sgemm_t sgemm;
+    sgemm_t sgemm; /* null: split.c */
     int64_t rows, d_in, C, d_out, block;
     Factor V, U, M;
     const float *x, *g, *r, *kept;
@@ -29,21 +31,37 @@ typedef struct {
     float *scratch;        /* block * 2 (C + d_in + d_out) */
 } Site;
 
-/* out [m, n] = a [m, k] b [k, n] + beta out; the BLAS reads columns first, and so sees every matrix transposed. */
-static void product(sgemm_t sgemm, int64_t m, int64_t n, int64_t k, const float *a, int64_t sa, int ta, const float *b, int64_t sb, int tb,
-                    float beta, float *out, int64_t so) {
-    const float one = 1.0f;
+/* out [m, n] = a [m, k] b [k, n], or added to it; the BLAS reads columns first, and so sees every matrix transposed. */
+static void product(const Site *s, int64_t m, int64_t n, int64_t k, const float *a, int64_t sa, int ta, Laid *laid_a, const float *b, int64_t sb, int tb,
+                    Laid *laid_b, int add, float *out, int64_t so) {
+    const float one = 1.0f, beta = add ? 1.0f : 0.0f;
     const int m_ = (int)m, n_ = (int)n, k_ = (int)k, sa_ = (int)sa, sb_ = (int)sb, so_ = (int)so;
-    if (m && n && k) sgemm(tb ? "T" : "N", ta ? "T" : "N", &n_, &m_, &k_, &one, b, &sb_, a, &sa_, &beta, out, &so_);
+    if (!m || !n || !k) return;
+    if (s->sgemm)
+        s->sgemm(tb ? "T" : "N", ta ? "T" : "N", &n_, &m_, &k_, &one, b, &sb_, a, &sa_, &beta, out, &so_);
+    else if (!split_product(m, n, k, a, sa, ta, laid_a, b, sb, tb, laid_b, add, out, so))
+        memset(out, 0xff, (size_t)(m * so) * sizeof(float)); /* NaN, which the step's check finds */
 }
 
-static void times(const Site *s, int64_t rows, const float *a, int64_t sa, const Factor *f, int64_t d_in, int64_t d_out, float beta, float *out) {
-    product(s->sgemm, rows, d_out, d_in, a, sa, 0, f->at, f->stride, (int)f->transposed, beta, out, d_out);
+/* V, U and M as laid out for one call, each for all its blocks. */
+static _Thread_local Laid laid_factors[3], laid_rows;
+
+static void begin(const Site *s, Laid *laid[3]) {
+    const int keeps = s->rows > s->block;
+    for (int i = 0; i < 3; i++) {
+        laid_factors[i].ready = 0;
+        laid[i] = keeps ? &laid_factors[i] : 0;
+    }
 }
 
-static void times_transposed(const Site *s, int64_t rows, const float *a, int64_t sa, const Factor *f, int64_t d_in, int64_t d_out, float beta,
-                             float *out) {
-    product(s->sgemm, rows, d_in, d_out, a, sa, 0, f->at, f->stride, !f->transposed, beta, out, d_in);
+static void times(const Site *s, int64_t rows, const float *a, int64_t sa, Laid *laid_a, const Factor *f, Laid *laid, int64_t d_in, int64_t d_out, int add,
+                  float *out) {
+    product(s, rows, d_out, d_in, a, sa, 0, laid_a, f->at, f->stride, (int)f->transposed, laid, add, out, d_out);
+}
+
+static void times_transposed(const Site *s, int64_t rows, const float *a, int64_t sa, Laid *laid_a, const Factor *f, Laid *laid, int64_t d_in, int64_t d_out,
+                             int add, float *out) {
+    product(s, rows, d_in, d_out, a, sa, 0, laid_a, f->at, f->stride, !f->transposed, laid, add, out, d_in);
 }
 
 /* Lists the routed rows of a block; returns how many there are. */
@@ -69,6 +87,8 @@ static void add_rows(float *out, int64_t width, const int32_t *which, int64_t co
 void site_forward(const Site *s, float *y) {
     const int64_t C = s->C, d_in = s->d_in, d_out = s->d_out;
     int32_t which[s->block];
+    Laid *laid[3];
+    begin(s, laid);
     float *e = s->scratch, *x_routed = e + s->block * C, *y_routed = x_routed + s->block * d_in;
     for (int64_t first = 0; first < s->rows; first += s->block) {
         const int64_t rows = s->rows - first < s->block ? s->rows - first : s->block;
@@ -77,8 +97,9 @@ void site_forward(const Site *s, float *y) {
         float *h = s->h + first * C, *out = y + first * d_out;
         int64_t sx = s->sx;
         if (count < rows) x_in = gathered(x, s->sx, sx = d_in, which, count, x_routed);
-        times(s, count, x_in, sx, &s->V, d_in, C, 0.0f, h);
-        times(s, rows, x, s->sx, &s->M, d_in, d_out, 0.0f, out);
+        laid_rows.ready = 0;
+        times(s, rows, x, s->sx, &laid_rows, &s->M, laid[2], d_in, d_out, 0, out);
+        times(s, count, x_in, sx, count < rows ? 0 : &laid_rows, &s->V, laid[0], d_in, C, 0, h);
         for (int64_t i = 0; i < count; i++) {
             const int64_t row = first + which[i];
             const float *g = s->g + row * s->sg, *r = s->r + row * s->sr, *hi = h + i * C, k = s->kept[row * s->sk];
@@ -87,9 +108,9 @@ void site_forward(const Site *s, float *y) {
             for (int64_t c = 0; c < d_out; c++) o[c] *= k;
         }
         if (count == rows) {
-            times(s, rows, e, C, &s->U, C, d_out, 1.0f, out);
+            times(s, rows, e, C, 0, &s->U, laid[1], C, d_out, 1, out);
         } else {
-            times(s, count, e, C, &s->U, C, d_out, 0.0f, y_routed);
+            times(s, count, e, C, 0, &s->U, laid[1], C, d_out, 0, y_routed);
             add_rows(out, d_out, which, count, y_routed);
         }
         if (s->bias)
@@ -100,10 +121,12 @@ void site_forward(const Site *s, float *y) {
 
 /* Each gradient only where its pointer is not null; those of V and U need not be zero before. */
 void site_backward(const Site *s, const float *grad, int64_t stride, float *grad_x, float *grad_V, float *grad_U, float *grad_g, float *grad_r,
-                   float *grad_kept) {
+                   int64_t sgr, float *grad_kept, int64_t sgk) {
     const int64_t C = s->C, d_in = s->d_in, d_out = s->d_out, block = s->block;
     const size_t row_of_C = (size_t)C * sizeof(float);
     int32_t which[block];
+    Laid *laid[3];
+    begin(s, laid);
     float *e = s->scratch, *grad_h = e + block * C, *x_routed = grad_h + block * C, *through = x_routed + block * d_in, *y_routed = through + block * d_in;
     if (grad_V) memset(grad_V, 0, (size_t)d_in * row_of_C);
     if (grad_U) memset(grad_U, 0, (size_t)d_out * row_of_C);
@@ -118,14 +141,15 @@ void site_backward(const Site *s, const float *grad, int64_t stride, float *grad
             if (grad_V) x_in = gathered(x, s->sx, sx = d_in, which, count, x_routed);
             gy_in = gathered(gy, stride, sy = d_out, which, count, y_routed);
         }
-        times_transposed(s, count, gy_in, sy, &s->U, C, d_out, 0.0f, grad_h);
-        if (grad_x || grad_kept) times_transposed(s, rows, gy, stride, &s->M, d_in, d_out, 0.0f, gx);
+        laid_rows.ready = 0;
+        if (grad_x || grad_kept) times_transposed(s, rows, gy, stride, &laid_rows, &s->M, laid[2], d_in, d_out, 0, gx);
+        times_transposed(s, count, gy_in, sy, count < rows ? 0 : &laid_rows, &s->U, laid[1], C, d_out, 0, grad_h);
         if (count < rows)
             for (int64_t row = first; row < first + rows; row++) {
                 if (s->routed[row]) continue;
                 if (grad_g) memset(grad_g + row * C, 0, row_of_C);
-                if (grad_r) memset(grad_r + row * C, 0, row_of_C);
-                if (grad_kept) grad_kept[row] = 0.0f;
+                if (grad_r) memset(grad_r + row * sgr, 0, row_of_C);
+                if (grad_kept) grad_kept[row * sgk] = 0.0f;
             }
         for (int64_t i = 0; i < count; i++) {
             const int64_t row = first + which[i];
@@ -138,12 +162,12 @@ void site_backward(const Site *s, const float *grad, int64_t stride, float *grad
                 for (int64_t c = 0; c < d_in; c++) dense += gi[c] * xi[c];
 #pragma omp simd reduction(+ : parts)
                 for (int64_t c = 0; c < C; c++) parts += d[c] * hi[c];
-                grad_kept[row] = dense - parts;
+                grad_kept[row * sgk] = dense - parts;
             }
             if (grad_g)
                 for (int64_t c = 0; c < C; c++) grad_g[row * C + c] = d[c] * hi[c] * (1.0f - r[c]);
             if (grad_r)
-                for (int64_t c = 0; c < C; c++) grad_r[row * C + c] = d[c] * hi[c] * (1.0f - g[c]);
+                for (int64_t c = 0; c < C; c++) grad_r[row * sgr + c] = d[c] * hi[c] * (1.0f - g[c]);
             for (int64_t c = 0; c < C; c++) {
                 const float rest = r[c] + g[c] * (1.0f - r[c]) - k;
                 ei[c] = hi[c] * rest;
@@ -153,12 +177,12 @@ void site_backward(const Site *s, const float *grad, int64_t stride, float *grad
                 for (int64_t c = 0; c < d_in; c++) gi[c] *= k;
         }
         if (grad_x && count == rows) {
-            times_transposed(s, rows, grad_h, C, &s->V, d_in, C, 1.0f, gx);
+            times_transposed(s, rows, grad_h, C, 0, &s->V, laid[0], d_in, C, 1, gx);
         } else if (grad_x) {
-            times_transposed(s, count, grad_h, C, &s->V, d_in, C, 0.0f, through);
+            times_transposed(s, count, grad_h, C, 0, &s->V, laid[0], d_in, C, 0, through);
             add_rows(gx, d_in, which, count, through);
         }
-        if (grad_V) product(s->sgemm, d_in, C, count, x_in, sx, 1, grad_h, C, 0, 1.0f, grad_V, C);
-        if (grad_U) product(s->sgemm, C, d_out, count, e, C, 1, gy_in, sy, 0, 1.0f, grad_U, d_out);
+        if (grad_V) product(s, d_in, C, count, x_in, sx, 1, 0, grad_h, C, 0, 0, 1, grad_V, C);
+        if (grad_U) product(s, C, d_out, count, e, C, 1, 0, gy_in, sy, 0, 0, 1, grad_U, d_out);
     }
 }

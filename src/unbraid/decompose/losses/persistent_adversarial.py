@@ -92,7 +92,7 @@ class PersistentAdversarial(Loss):
         if len(grads) == len(self.paths) and weight:
             weight = weight if self._divided(step) else weight / step.parts
             grads = over_ranks(grads, self.config.scope, step.ranks)
-            self._update({path: grad / weight for path, grad in grads.items()}, step, self.moved())
+            self._update(grads, step, self.moved(), divisor=weight)
         self._attached = {}
 
     def moved(self) -> Tensor | None:
@@ -137,7 +137,7 @@ class PersistentAdversarial(Loss):
     def _precise(self, step: Step) -> dict[str, Tensor]:
         return {path: value.float() for path, value in self._mine("sources", step).items()}
 
-    def _update(self, grads: dict[str, Tensor], step: Step, only: Tensor | None = None) -> None:
+    def _update(self, grads: dict[str, Tensor], step: Step, only: Tensor | None = None, divisor: float = 1.0) -> None:
         self._moves += 1
         self.updates.fill_(self._before + self._moves)
         warmup = self.config.warmup_share
@@ -147,7 +147,7 @@ class PersistentAdversarial(Loss):
         values, first, second = moving
         chosen = grads if only is None else {path: grad[only] for path, grad in grads.items()}
         moments = {path: (first[path], second[path]) for path in self.paths}
-        adam_ascent(values, chosen, moments, self._before + self._moves, rate, self.config.betas)
+        adam_ascent(values, chosen, moments, self._before + self._moves, rate, self.config.betas, divisor)
         for kept, moved in zip(state, moving, strict=True):
             for path, value in kept.items():
                 if moved[path] is not value:  # else it was moved in place
