@@ -10,9 +10,10 @@ import weakref
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
+import torch.fx.experimental._config as meta_config
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -183,7 +184,9 @@ def memory_on_paper(
     target = PaperTarget(module, sites, data, behaviour, elsewhere)
     live = LiveBytes()
     place = counts_as_cpu() if config.device == "cpu" else nullcontext()
-    with place, torch.device("meta"), WithoutContents(), live, Answers():
+    # Of a batch of which some examples meet an adversary, as in `merged`, all do: the most that there can be.
+    everybody = cast(Any, meta_config).patch(meta_nonzero_assume_all_nonzero=True)
+    with place, everybody, torch.device("meta"), WithoutContents(), live, Answers():
         model, function = build(target, short)
         losses = nn.ModuleDict({name: loss.build(model) for name, loss in short.losses.items()})
         groups = [list(model.parameters()), list(function.parameters())]
