@@ -52,7 +52,7 @@ def estimate(cli: Cli, model: Path, *words: str) -> dict[str, int]:
         {"precision": "bf16"},
         {"precision": "bf16", "recompute": True},
         {"importance": {"kind": "shared-transformer", "d_model": 32}, "components": 600},
-        {"losses": {"merged": {}, "minimality": {}}},
+        {"losses": {"merged": {"scope": "bc", "pool": 4, "stored": "bf16"}, "minimality": {}}},
     ],
 )
 def test_the_count_is_what_a_real_run_keeps(more: dict[str, object]) -> None:

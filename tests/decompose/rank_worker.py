@@ -87,6 +87,10 @@ CASES: dict[str, tuple[Callable[[], Target], dict[str, Any]]] = {
         )
         for scope in ("c", "bc", "sc", "nsc", "bsc")
     },
+    "persistent adversary, a pool": (
+        sequences,
+        {"losses": {"persistent-adversarial": {"scope": "bc", "pool": 3, "warmup_share": 0.0}, "minimality": _MINIMALITY}},
+    ),
     **{
         f"fresh adversary, {scope}": (
             sequences,
@@ -109,6 +113,10 @@ CASES: dict[str, tuple[Callable[[], Target], dict[str, Any]]] = {
     "merged, in parts, run again": (
         sequences,
         {"accumulate": 2, "recompute": True, "losses": {"merged": {"scope": "bc", "warmup_share": 0.0}, "minimality": _MINIMALITY}},
+    ),
+    "merged, a pool, in parts": (
+        sequences,
+        {"accumulate": 2, "losses": {"merged": {"scope": "bc", "pool": 4, "warmup_share": 0.0}, "minimality": _MINIMALITY}},
     ),
     "vpd": (sparse, published("vpd")),
     "a language model, vpd-lm-small": (llama, published("vpd-lm-small")),

@@ -35,25 +35,31 @@ def sparse_target() -> Target:
     return Target(mlp(), sites="*", data=SparseFeatures(4, 0.5))
 
 
-def run(training: Training, target: Target, folder: Path, stop_at: int | None = None) -> bool:
-    return train(training, target, CONFIG, Watch(lambda step, metrics: None, lambda t: _save(t, folder), lambda: training.step == stop_at))
+POOLED = DecomposeConfig.parse(
+    {**CONFIG.model_dump(), "losses": {"minimality": {}, "merged": {"scope": "bc", "pool": 3, "stored": "bf16"}}}
+)
+
+
+def run(training: Training, target: Target, folder: Path, stop_at: int | None = None, config: DecomposeConfig = CONFIG) -> bool:
+    return train(training, target, config, Watch(lambda step, metrics: None, lambda t: _save(t, folder), lambda: training.step == stop_at))
 
 
 def _save(training: Training, folder: Path) -> None:
     save_state(training, folder, "print")
 
 
-def test_resumed_run_goes_on_to_the_same_bits(tmp_path: Path, sparse_target: Target) -> None:
-    whole = prepare(sparse_target, CONFIG)
-    assert run(whole, sparse_target, tmp_path / "whole")
-    stopped = prepare(sparse_target, CONFIG)
-    assert not run(stopped, sparse_target, tmp_path / "parts", stop_at=13)
-    resumed = prepare(sparse_target, CONFIG)
+@pytest.mark.parametrize("config", [CONFIG, POOLED], ids=["one", "pool"])
+def test_resumed_run_goes_on_to_the_same_bits(tmp_path: Path, sparse_target: Target, config: DecomposeConfig) -> None:
+    whole = prepare(sparse_target, config)
+    assert run(whole, sparse_target, tmp_path / "whole", config=config)
+    stopped = prepare(sparse_target, config)
+    assert not run(stopped, sparse_target, tmp_path / "parts", stop_at=13, config=config)
+    resumed = prepare(sparse_target, config)
     state = latest_state(tmp_path / "parts")
     assert state is not None
     load_state(resumed, state, "print")
     assert resumed.step == 13
-    assert run(resumed, sparse_target, tmp_path / "parts")
+    assert run(resumed, sparse_target, tmp_path / "parts", config=config)
     for part, other in ((whole.model, resumed.model), (whole.function, resumed.function), (whole.losses, resumed.losses)):
         for name, tensor in part.state_dict().items():
             assert torch.equal(tensor, other.state_dict()[name]), name

@@ -106,11 +106,12 @@ def test_starts_that_ranks_cannot_compare_are_refused(target: Target) -> None:
         check_agreement(TwoThatSay(), prepare(target, config), config, "print")
 
 
-def test_rows_of_parts_are_put_together_and_shared_out_again(target: Target) -> None:
-    """A batch of 8 in 2 parts on 2 ranks: each part's 4 rows are shared out for themselves."""
-    whole = torch.arange(8.0)[:, None]
-    held = [torch.tensor([[0.0], [1.0], [4.0], [5.0]]), torch.tensor([[2.0], [3.0], [6.0], [7.0]])]
-    config = DecomposeConfig.parse({"components": 3, "batch_size": 8, "accumulate": 2, "losses": {"merged": {}}})
+@pytest.mark.parametrize("merged", [{}, {"scope": "bc", "pool": 3}], ids=["one", "pool"])
+def test_rows_of_parts_are_put_together_and_shared_out_again(target: Target, merged: dict[str, object]) -> None:
+    """A batch of 8 in 2 parts on 2 ranks: each part's 4 rows are shared out for themselves, each with its whole pool."""
+    whole = torch.arange(24.0).view(8, 3, 1) if merged else torch.arange(8.0)[:, None]
+    held = [whole[[0, 1, 4, 5]], whole[[2, 3, 6, 7]]]
+    config = DecomposeConfig.parse({"components": 3, "batch_size": 8, "accumulate": 2, "losses": {"merged": merged}})
     for rank in range(2):
         training = prepare(target, config, ranks=TwoThatHold(held, rank))
         assert torch.equal(_own(training, "merged.sources_0", whole), held[rank])

@@ -102,8 +102,9 @@ def test_bf16_is_close_and_keeps_fp32_where_it_counts(C: int) -> None:
     assert {value.dtype for name, value in rough.losses.state_dict().items() if "sources" in name} == {torch.float32}
 
 
-def test_sources_stored_in_bf16_climb_alike() -> None:
-    losses = {"persistent-adversarial": {"scope": "bsc", "ascent_steps": 2, "learning_rate": 0.05, "warmup_share": 0.0}}
+@pytest.mark.parametrize("more", [{"scope": "bsc"}, {"scope": "bc", "pool": 3}], ids=["one", "pool"])
+def test_sources_stored_in_bf16_climb_alike(more: dict[str, Any]) -> None:
+    losses = {"persistent-adversarial": {"ascent_steps": 2, "learning_rate": 0.05, "warmup_share": 0.0, **more}}
     precise, logged = trained(target_in(1), config(4, losses=losses), steps=3)
     losses["persistent-adversarial"]["stored"] = "bf16"
     halved, logged_halved = trained(target_in(1), config(4, losses=losses), steps=3)

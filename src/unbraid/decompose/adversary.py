@@ -2,7 +2,8 @@
 
 An adversary chooses the sources r within [0, 1]; its scope says what it may vary them over, as the published names do:
 `c` one choice for the whole batch, `bc` one per example, `sc` one per sequence position, `nsc` N choices per position that the
-examples take in turn, `bsc` one per example and position.
+examples take in turn, `bsc` one per example and position. A pool gives each example several such choices ("particles"), of which it
+meets one at a time.
 """
 
 from __future__ import annotations
@@ -61,9 +62,18 @@ def is_own(scope: Scope) -> bool:
 
 
 def random_sources(
-    importance: Importance, scope: Scope, generator: torch.Generator, choices: int = 1, share: Share | None = None, parts: int = 1
+    importance: Importance,
+    scope: Scope,
+    generator: torch.Generator,
+    choices: int = 1,
+    share: Share | None = None,
+    parts: int = 1,
+    pool: int = 1,
 ) -> dict[str, Tensor]:
-    """Draw starting sources, uniform on [0, 1]; `parts` batches of examples with their own follow one another."""
+    """Draw starting sources, uniform on [0, 1]; `parts` batches of examples with their own follow one another.
+
+    With a `pool` above 1 each of these examples has so many, on an axis of their own behind that of the examples.
+    """
 
     def start(g: Tensor) -> Tensor:
         first, *rest = source_shape(g, scope, choices)
@@ -73,7 +83,8 @@ def random_sources(
 
         if not is_own(scope):
             return draw((first, *rest))
-        return own_rows(draw, (parts, first, *rest), share, axis=1).flatten(0, 1)
+        particles = (pool,) if pool > 1 else ()
+        return own_rows(draw, (parts, first, *particles, *rest), share, axis=1).flatten(0, 1)
 
     return {path: start(g) for path, g in importance.items()}
 

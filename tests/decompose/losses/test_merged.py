@@ -74,13 +74,36 @@ def test_early_ascents_make_it_worse() -> None:
     assert lost[6] > 1.05 * lost[0]
 
 
-def test_it_trains_in_parts_too() -> None:
-    target, config = small()
+@pytest.mark.parametrize("more", [{}, {"scope": "bc", "pool": 3}, {"scope": "bc", "pool": 3, "stored": "bf16"}], ids=str)
+def test_it_trains_in_parts_too(more: dict[str, object]) -> None:
+    target, config = small(**more)
     config = config.model_copy(update={"accumulate": 2})
     target.data = as_data(list(WINDOWS.chunk(2)))
     training = prepare(target, config)
     assert train(training, target, config, Watch(lambda step, metrics: None, lambda state: None, lambda: False), until=2)
     assert int(training.losses.state_dict()["merged.updates"]) == 4
+
+
+def test_of_a_pool_only_the_particles_that_were_met_move_last() -> None:
+    target, config = small(scope="bc", pool=3, ascent_steps=0, learning_rate=0.1, warmup_share=0.0, adversarial_share=0.5)
+    training = prepare(target, config)
+    loss, step = dict(each_loss(training))["merged"], step_of(training, target)
+    value = loss(step)
+    before = {name: tensor.clone() for name, tensor in loss.state_dict().items()}
+    (0.5 * value).backward()
+    loss.after_backward(step)
+    met = loss.moved()  # type: ignore[operator]
+    assert 0 < int(met.sum()) < 6
+    for name, tensor in loss.state_dict().items():
+        if name.startswith("sources"):
+            moved = (tensor - before[name]).abs().flatten(2).amax(2) > 1e-3  # [example, particle]
+            assert torch.equal(moved.sum(1), met.long())
+
+
+def test_a_pool_is_of_vectors_per_example() -> None:
+    target, config = small(pool=4)
+    with pytest.raises(UserError, match=r"'merged' was given pool=4 and scope=bsc.*Set scope=bc, or pool=1"):
+        prepare(target, config)
 
 
 def test_examples_must_have_sources_of_their_own() -> None:

@@ -36,10 +36,11 @@ class MergedConfig(PersistentAdversarialConfig):
         """Return the term.
 
         Raises:
-            UserError: The adversary has no sources of single examples.
+            UserError: The adversary has no sources of single examples, or a pool in a scope that has none.
         """
         if self.scope not in ("bc", "bsc"):
             raise UserError(f"The loss 'merged' was given scope={self.scope}, which examples share.", "Use scope=bsc or scope=bc.")
+        self.check_pool()
         return Merged(self, list(model.sites))
 
 

@@ -2,6 +2,10 @@
 
 Each step: a few ascent updates on the current batch, then one more from the gradient of the main pass. The sources are never
 reset and belong to no particular input; slot b meets new data each step. Source: "Interpreting Language Model Parameters" (2026).
+
+With a pool each slot keeps several particles, and meets one per step: the same at all sites and positions, for the early updates and the
+main pass. Only what is met moves, and Adam counts the loss's updates, as torch's SparseAdam does. Source: Goodfire's param-decomp, where Adam
+moves the others on along their averages.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from torch import Tensor
 
 from unbraid.core.errors import UserError
 from unbraid.decompose.adversary import Scope, adam_ascent, as_sources, gradients, is_own, over_ranks, random_sources
-from unbraid.decompose.masks import masks_from
+from unbraid.decompose.masks import masks_from, own_rows
 from unbraid.decompose.model import DecomposedModel
 from unbraid.decompose.step import Loss, LossConfig, Step, losses
 
@@ -36,12 +40,32 @@ class PersistentAdversarialConfig(LossConfig):
     """Adam's decay rates."""
     warmup_share: float = Field(default=0.025, ge=0, lt=1)
     """Share of the run over which the rate grows from 0."""
+    pool: PositiveInt = 1
+    """Particles per example, of which it meets one per step; above 1 for the scope bc alone. Published: 4, with a rate of 0.02 and `merged`."""
     stored: Literal["fp32", "bf16"] = "fp32"
     """In which precision sources and their moments are kept between uses; they are reckoned with in fp32 either way."""
 
     def build(self, model: DecomposedModel) -> Loss:
-        """Return the term."""
+        """Return the term.
+
+        Raises:
+            UserError: A pool is asked for in a scope that has none.
+        """
+        self.check_pool()
         return PersistentAdversarial(self, list(model.sites))
+
+    def check_pool(self) -> None:
+        """Refuse a pool whose particles would not be one vector per example and site.
+
+        Raises:
+            UserError: There is one.
+        """
+        if self.pool > 1 and self.scope != "bc":
+            raise UserError(
+                f"The loss {self.kind!r} was given pool={self.pool} and scope={self.scope}, but the particles of a pool are one vector per "
+                "example, used at all positions.",
+                "Set scope=bc, or pool=1.",
+            )
 
 
 class PersistentAdversarial(Loss):
@@ -60,6 +84,7 @@ class PersistentAdversarial(Loss):
                 self.register_buffer(f"{name}_{index}", None)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self._attached: dict[str, Tensor] = {}
+        self._drawn: tuple[Tensor, Tensor] | None = None  # each example's index, and that of the particle it meets in this step
         self._before = self._moves = 0  # updates before this step, and in this part of it
 
     def forward(self, step: Step) -> Tensor:
@@ -113,7 +138,8 @@ class PersistentAdversarial(Loss):
         self._moves = 0
         if self.sources_0 is None:
             parts = step.parts if self._divided(step) else 1
-            drawn = random_sources(importance, self.config.scope, step.streams["adversary"], self.config.choices, step.share, parts)
+            chance, pool = step.streams["adversary"], self.config.pool
+            drawn = random_sources(importance, self.config.scope, chance, self.config.choices, step.share, parts, pool)
             kept = torch.bfloat16 if self.config.stored == "bf16" else torch.float32
             for index, value in enumerate(source.to(kept) for source in drawn.values()):
                 setattr(self, f"sources_{index}", value)
@@ -125,6 +151,28 @@ class PersistentAdversarial(Loss):
                 f"The persistent adversary has {slots} slots, but this batch has {batch} examples.",
                 "Keep the batch size constant, or set the loss's scope=c.",
             )
+        self._drawn = self._draw(step, importance) if self.config.pool > 1 else None
+
+    def _draw(self, step: Step, importance: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Draw the particle that each example meets in this step.
+
+        Raises:
+            UserError: The sites do not see the same examples, so that no draw can hold at all of them.
+        """
+        some = importance[self.paths[0]]
+        rows, chance = len(some), step.streams["adversary"]
+        other = next((path for path, g in importance.items() if len(g) != rows), None)
+        if other is not None:
+            raise UserError(
+                f"An example meets one particle at all sites, but {self.paths[0]!r} reads {rows} inputs and {other!r} {len(importance[other])}.",
+                "Set pool=1, or decompose only sites that read one row per example.",
+            )
+        which = own_rows(lambda shape: torch.randint(self.config.pool, shape, generator=chance, device=some.device), (rows,), step.share)
+        return torch.arange(rows, device=some.device), which
+
+    def _chosen(self, only: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor] | None:
+        """Return where the sources of these examples are, and of a pool those they meet; None for all there are."""
+        return only if self._drawn is None else (self._drawn if only is None else (self._drawn[0][only], self._drawn[1][only]))
 
     def _divided(self, step: Step) -> bool:
         """Whether the sources belong to inputs and these come in parts, so that each part has its own."""
@@ -135,15 +183,16 @@ class PersistentAdversarial(Loss):
         return {path: value.chunk(step.parts)[step.part] if self._divided(step) else value for path, value in self._named(name).items()}
 
     def _precise(self, step: Step) -> dict[str, Tensor]:
-        return {path: value.float() for path, value in self._mine("sources", step).items()}
+        at = self._chosen()
+        return {path: (value if at is None else value[at]).float() for path, value in self._mine("sources", step).items()}
 
     def _update(self, grads: dict[str, Tensor], step: Step, only: Tensor | None = None, divisor: float = 1.0) -> None:
         self._moves += 1
         self.updates.fill_(self._before + self._moves)
         warmup = self.config.warmup_share
         rate = self.config.learning_rate * (min(1.0, step.progress / warmup) if warmup else 1.0)
-        state = [self._mine(name, step) for name in ("sources", "first", "second")]
-        moving = [{path: (value if only is None else value[only]).float() for path, value in kept.items()} for kept in state]
+        state, at = [self._mine(name, step) for name in ("sources", "first", "second")], self._chosen(only)
+        moving = [{path: (value if at is None else value[at]).float() for path, value in kept.items()} for kept in state]
         values, first, second = moving
         chosen = grads if only is None else {path: grad[only] for path, grad in grads.items()}
         moments = {path: (first[path], second[path]) for path in self.paths}
@@ -151,7 +200,7 @@ class PersistentAdversarial(Loss):
         for kept, moved in zip(state, moving, strict=True):
             for path, value in kept.items():
                 if moved[path] is not value:  # else it was moved in place
-                    value[slice(None) if only is None else only] = moved[path].to(value.dtype)
+                    value[slice(None) if at is None else at] = moved[path].to(value.dtype)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
         """Take over saved sources even before the first batch has shaped them."""
