@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -17,7 +17,7 @@ def radius(
     directions: Annotated[
         str | None,
         typer.Option(
-            help="Families, with commas: random, covariance, difference, pca, features (toys), components:RUN.",
+            help="Families, with commas: random, covariance, difference, pca, features and features-rotated (toys), components:RUN.",
             metavar="FAMILIES",
             show_default=False,
         ),
@@ -31,6 +31,23 @@ def radius(
         str | None,
         typer.Option(help="What is compared: logits, final, distribution, or a module's path.", metavar="READ", show_default=False),
     ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            help="Of toys that put noise on their inputs: move activations of clean inputs, or of noisy ones. Clean by default.",
+            metavar="clean|noisy",
+            show_default=False,
+        ),
+    ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            help="In what it is counted how far answers are apart: what one planted feature more does (the default for toys), or the distance "
+            "between two real answers. The other stands beside it.",
+            metavar="feature|answers",
+            show_default=False,
+        ),
+    ] = None,
     text: TextOption = None,
     set_: Set = None,
     out: Out = None,
@@ -41,7 +58,8 @@ def radius(
 
     \b
     unbraid stability radius carroll --directions random,difference,pca,components:carroll
-    unbraid stability radius denoiser --directions random,features --out radii
+    unbraid stability radius denoiser --directions random,features,features-rotated --out radii
+    unbraid stability radius denoiser --directions random,features --inputs noisy --set target.density=0.1     a toy at other knobs
     unbraid stability radius carroll --set planes=0 --set untrained=false     the radii alone
     """
     start(plugins)
@@ -51,14 +69,15 @@ def radius(
     from unbraid.stability.radius_config import RadiusConfig
     from unbraid.stability.radius_verb import radius as measure
 
-    given: dict[str, Any] = {"anchors": anchors, "rays": rays, "site": site, "read": read}
+    given: dict[str, Any] = {"anchors": anchors, "rays": rays, "site": site, "read": read, "inputs": inputs, "unit": unit}
     tree: Tree = {name: value for name, value in given.items() if value is not None}
     if directions is not None:
         tree["directions"] = [name.strip() for name in directions.split(",") if name.strip()]
     for override in set_ or []:
         tree = merge(tree, parse_override(override))
+    knobs = cast("Tree", tree.pop("target", {}))
     config = RadiusConfig.parse(tree, "the options")
-    target = named_target(model, text, config.context)
+    target = named_target(model, text, config.context, knobs)
     with watched("Measuring radii …") as update:
         found = measure(target, config, update)
     if out is not None:

@@ -11,6 +11,7 @@ what is seen is its shrinking (Lee and Heimersheim 2024).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,10 +24,14 @@ from unbraid.core.errors import UserError, unknown
 Draw = Callable[[int, torch.Generator], Float[Tensor, "k d"]]
 """How many and from which generator → directions of any length."""
 
-NAMES = ("random", "covariance", "difference", "pca", "features", "components:RUN")
+NAMES = ("random", "covariance", "difference", "pca", "features", "features-rotated", "components:RUN")
 NULL = "covariance"
 MIXED = " mixed"
 """What is added to the name of a list of directions for the Gaussian mixtures of it."""
+FEATURES = "features"
+ROTATED = "features-rotated"
+TURN = 60.0
+"""By how many degrees features are turned away from themselves for their negative control, as in the source of the exponent."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,19 @@ def listed(name: str, directions: Float[Tensor, "n d"]) -> tuple[Family, Family]
     return Family(name, draw, len(units), mixed.name), mixed
 
 
+def rotated(name: str, family: Family, degrees: float = TURN) -> Family:
+    """Return the directions of a list, each turned by an angle into a random direction of its own: as many, as far apart, and no longer the list's."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+
+    def draw(k: int, generator: torch.Generator) -> Tensor:
+        own = family.draw(k, generator)
+        aside = torch.randn(own.shape, generator=generator)
+        aside = aside - (aside * own).sum(1, keepdim=True) * own
+        return cosine * own + sine * aside / aside.norm(dim=1, keepdim=True)
+
+    return Family(name, draw, family.size, family.null)
+
+
 def gaussian_mixtures(rows: Float[Tensor, "n d"]) -> Draw:
     """Return draws of `Σ z_i row_i / √n` with z standard normal: Gaussian, with the rows' second moments, without a matrix [d, d]."""
 
@@ -135,7 +153,10 @@ def _family(name: str, pool: Tensor, lists: Callable[[str], Tensor]) -> tuple[Fa
         return (differences(pool),)
     if name == "pca":
         return (principal(pool),)
-    if name == "features" or name.startswith("components:"):
+    if name == ROTATED:
+        own, mixed = listed(FEATURES, lists(FEATURES))
+        return rotated(ROTATED, own), mixed
+    if name == FEATURES or name.startswith("components:"):
         return listed(name, lists(name))
     raise unknown("family of directions", name, NAMES)
 

@@ -52,7 +52,7 @@ def survival_data(result: RadiusResult, threshold: int) -> Data:
         )
     name, tau, read = result.thresholds[threshold]
     return {
-        "title": f"{result.target}, {result.place}: how far until the answer changes",
+        "title": f"{result.target}, {result.where}: how far until the answer changes",
         "note": f"{name} ({read}: {tau:.3g}); bands: 95 % over {len(result.arrays['radii'])} anchors; dashed: nulls",
         "unit": result.unit,
         "span": result.span,

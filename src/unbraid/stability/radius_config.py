@@ -7,13 +7,14 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from unbraid.core.config import Config
+from unbraid.stability.units import Unit
 
 
 class RadiusConfig(Config):
     """Along what activations are moved, how far, and when the answer counts as another one."""
 
     directions: tuple[str, ...] = Field(default=("random", "difference", "pca"), min_length=1)
-    """Families: random, covariance, difference, pca, features (planted, toys only), components:RUN. Nulls that they need are added."""
+    """Families: random, covariance, difference, pca, features and features-rotated (planted, toys only), components:RUN. Their nulls are added."""
     anchors: int = Field(default=30, ge=2)
     """How many real activations are moved; intervals are over these."""
     rays: PositiveInt = 16
@@ -22,6 +23,8 @@ class RadiusConfig(Config):
     """Activations of other prompts, of which directions are made and from which the scale is taken."""
     context: PositiveInt = 10
     """Tokens of a prompt; the last one's activation is moved."""
+    inputs: Literal["clean", "noisy"] | None = None
+    """For targets that put noise on their inputs: whether activations are moved from inputs without it, or from noisy ones; null for clean."""
     site: int | str | None = None
     """Where: a block's number, a module's path, or "input"; null for the first block, or the input of a model without blocks."""
     read: str = "logits"
@@ -29,7 +32,10 @@ class RadiusConfig(Config):
     rays_are: Literal["turns", "steps"] | None = None
     """Turns keep the norm and are measured in degrees, steps are straight; null for turns in language models and steps elsewhere."""
     share: float = Field(default=0.5, gt=0)
-    """An answer is another one where it is this share of the median distance between two real answers away."""
+    """An answer is another one where it is this share of the unit away."""
+    unit: Unit | None = None
+    """The unit: what one planted feature more does to an answer ("feature"), or the distance between two real answers ("answers"), medians both.
+    Null for the first that there is; the other stands beside it."""
     bits: PositiveFloat = 0.05
     """Besides, for language models: where the Jensen-Shannon divergence of the next token is so many bits."""
     furthest: PositiveFloat | None = None

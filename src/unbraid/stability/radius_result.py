@@ -16,6 +16,7 @@ from unbraid.stability import radius_summary as say
 from unbraid.stability.radius_config import RadiusConfig
 from unbraid.stability.stored import read_measurement, save_measurement
 from unbraid.stability.survival import Survival
+from unbraid.stability.units import Unit
 
 if TYPE_CHECKING:
     from unbraid.drawing.plot_style import Plot, ThemeName
@@ -34,6 +35,7 @@ class RadiusResult:
         turns: Whether radii are degrees, or lengths.
         furthest: How far rays were followed: radii beyond are censored.
         span: Median angle, or distance, between two real activations: the unit in which radii of two models can be compared.
+        units: In what it is counted how far answers are apart, and how large that is, a median; see `units`. The first is the main threshold's.
         thresholds: (name, distance, what is read) of each threshold; the first is the main one.
         families: The families of directions.
         nulls: Family → the one that it must be compared with.
@@ -52,6 +54,7 @@ class RadiusResult:
     turns: bool
     furthest: float
     span: float
+    units: Mapping[Unit, float]
     thresholds: tuple[tuple[str, float, str], ...]
     families: tuple[str, ...]
     nulls: Mapping[str, str]
@@ -64,6 +67,11 @@ class RadiusResult:
     def beside(self, control: RadiusResult | None, why_not: str | None) -> RadiusResult:
         """Return the same with a control, or with why there is none."""
         return replace(self, control=control, why_no_control=why_not)
+
+    @property
+    def where(self) -> str:
+        """What was moved, in words: the place, and whether the inputs had noise where that is known."""
+        return self.place if self.config.inputs is None else f"{self.place}, {self.config.inputs} inputs"
 
     @property
     def unit(self) -> str:
@@ -150,7 +158,7 @@ class RadiusResult:
             f"<td>{say.written(row['median'])}</td><td>{say.written(row['5 %'])}</td><td>{say.written(row['plateaus'], '{:.0%}')}</td></tr>"
             for row in self.rows
         )
-        return f"<table><caption>{self.target}, {self.place}</caption><tr>{head}</tr>{body}</table>"
+        return f"<table><caption>{self.target}, {self.where}</caption><tr>{head}</tr>{body}</table>"
 
     def plot_survival(self, threshold: int = 0, theme: ThemeName = "light") -> Plot:
         """Show which share of rays has not crossed yet at each radius, one curve per family; see `plot_survival`."""
@@ -168,6 +176,7 @@ class RadiusResult:
             "turns": self.turns,
             "furthest": self.furthest,
             "span": self.span,
+            "units": dict(self.units),
             "thresholds": [list(threshold) for threshold in self.thresholds],
             "families": list(self.families),
             "nulls": dict(self.nulls),
@@ -204,6 +213,7 @@ class RadiusResult:
             turns=bool(tree["turns"]),
             furthest=float(tree["furthest"]),
             span=float(tree["span"]),
+            units={unit: float(size) for unit, size in tree["units"].items()},
             thresholds=tuple((str(name), float(tau), str(read)) for name, tau, read in tree["thresholds"]),
             families=tuple(tree["families"]),
             nulls=dict(tree["nulls"]),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def radii_table(result: RadiusResult) -> Table:
     """Return one row per threshold and family: how far, beside its null, and whether there is a plateau."""
     heads = ("family", "rays", "censored", f"median, {result.unit}", "5 %", TIMES, "plateaus")
-    table = _table(f"{result.target}, {result.place}: how far until the answer changes", heads)
+    table = _table(f"{result.target}, {result.where}: how far until the answer changes", heads)
     for t, (name, tau, read) in enumerate(result.thresholds):
         table.add_section()
         table.add_row(f"[bold]{name}[/bold] ({read}: {tau:.3g})", *[""] * (len(heads) - 1))
@@ -39,6 +39,10 @@ def _caption(result: RadiusResult) -> str:
         f"\\[low, high]: 95 % over {len(result.arrays['radii'])} anchors. Rays were followed to {result.furthest:.4g}; the median {between} is {result.span:.4g}.",
         "Null: 'covariance', or mixtures of the same list. Plateau: half way to the boundary less than a quarter of the threshold is reached (half: linear). '–': undefined, too many censored.",
     ]
+    if len(result.units) > 1:
+        words.append(
+            f"One feature more moves an answer by {result.units['feature']:.3g}; two real ones are {result.units['answers']:.3g} apart."
+        )
     if result.floor > 0.1:
         words.append(f"Rounding alone makes {result.floor:.0%} of a threshold.")
     if result.control is None:
@@ -115,5 +119,11 @@ def _gains(result: RadiusResult, facts: Mapping[str, Any]) -> Table:
 def _table(title: str, heads: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, head in enumerate(heads):
-        table.add_column(head, justify="right" if index else "left", max_width=None if index else 32, no_wrap=bool(index))
+        table.add_column(
+            head,
+            justify="right" if index else "left",
+            min_width=None if index else 16,
+            max_width=None if index else 32,
+            no_wrap=bool(index),
+        )
     return table

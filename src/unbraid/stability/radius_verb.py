@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -19,18 +19,23 @@ from unbraid.stability.gain import relative_changes, stages_of
 from unbraid.stability.inradius import fisher_radius, inradius
 from unbraid.stability.places import Place, default_place, place_named
 from unbraid.stability.probe import Anchors, Probe, Threshold, gather
-from unbraid.stability.prompts import draw_prompts
+from unbraid.stability.prompts import draw_prompts, inputs_of
 from unbraid.stability.radii import crossings, normals
 from unbraid.stability.radius_config import RadiusConfig
 from unbraid.stability.radius_result import RadiusResult
 from unbraid.stability.rays import Rays
 from unbraid.stability.read_directions import read_directions
 from unbraid.stability.thickness import thicknesses
+from unbraid.stability.units import UNITS, Unit, one_feature_more
 from unbraid.stability.untrained import untrained
 from unbraid.targets.target import Target
 
 Report = Callable[[str], None]
 QUARTER_TURN = 90.0
+_ALIKE: dict[Unit, str] = {
+    "feature": "One feature more changes no answer of this model",
+    "answers": "Two real inputs of this model are answered alike",
+}
 STARTS = 6
 """So many of the rays that crossed soonest are turned downhill to find the nearest boundary."""
 
@@ -48,7 +53,8 @@ def radius(target: Target, config: RadiusConfig | None = None, report: Report = 
     """
     config = config or RadiusConfig()
     place = default_place(target.module) if config.site is None else place_named(target.module, config.site)
-    prompts = draw_prompts(target, config.anchors + config.pool, config.context, config.seed)
+    config = config.model_copy(update={"inputs": inputs_of(target, config.inputs)})
+    prompts = draw_prompts(target, config.anchors + config.pool, config.context, config.seed, config.inputs)
     found = _Study(target, place, prompts, config, target.module, report).result()
     if not config.untrained:
         return found
@@ -80,9 +86,32 @@ class _Study:
         self.span = float(spans.median())
         self.furthest = config.furthest or (QUARTER_TURN if self.turns else 2 * self.span)
         self.tolerance = config.tolerance if self.turns else config.tolerance / QUARTER_TURN * self.furthest
-        self.thresholds = _thresholds(self.anchors, config, self.read, is_text)
+        self.units = self._units(module, prompts)
+        self.thresholds = _thresholds(self.units, config, self.read, is_text)
         self.families = families(config.directions, self.anchors.pool, lambda name: read_directions(name, target, place, prompts[0]))
         self.stages = stages_of(self.anchors.carriers[0])
+
+    def _units(self, module: torch.nn.Module, prompts: Shaped[Tensor, "n _"]) -> dict[Unit, float]:
+        """Return how far apart answers are that differ, in every unit that this target has; the one that counts first.
+
+        Raises:
+            UserError: The unit that was asked for is of planted features, and there are none; or answers do not differ by it.
+        """
+        asked = self.config.unit
+        found: dict[Unit, Tensor] = {}
+        truth = self.target.truth
+        if truth is not None and truth.one_hot is not None:
+            more = one_feature_more(prompts, truth.one_hot.to(prompts.dtype), Streams(self.config.seed)["one feature more"])
+            answers = gather(module, more, 0, self.place, [self.read.what]).answers[self.read.what]
+            found["feature"] = self.read.distance(self.anchors.answers[self.read.what], answers)
+        elif asked == "feature":
+            raise UserError(f"No features are planted in the inputs of {self.target.name!r}.", 'Count in "answers", or leave the unit out.')
+        found["answers"] = self.anchors.pair_distances(self.read.what, self.read.distance)
+        sizes = {unit: float(distances.median()) for unit, distances in found.items()}
+        first = asked or next(iter(sizes))
+        if not sizes[first] > 0:
+            raise UserError(f"{_ALIKE[first]} ({self.read.title}).", "Read something else, or ask for more anchors.")
+        return {first: sizes[first], **{unit: size for unit, size in sizes.items() if size > 0}}
 
     def result(self) -> RadiusResult:
         """Measure everything."""
@@ -103,6 +132,7 @@ class _Study:
             turns=self.turns,
             furthest=self.furthest,
             span=self.span,
+            units=dict(self.units),
             thresholds=tuple((t.name, t.tau, t.read.title) for t in self.thresholds),
             families=tuple(family.name for family in self.families),
             nulls={family.name: family.null for family in self.families if family.null is not None},
@@ -207,18 +237,9 @@ def _swap(probe: Probe, threshold: Threshold) -> tuple[Callable[[Tensor], Tensor
     return coordinates, probe.carrier.anchor, reach
 
 
-def _thresholds(anchors: Anchors, config: RadiusConfig, read: Read, is_text: bool) -> list[Threshold]:
-    """Return what counts as another answer.
-
-    Raises:
-        UserError: Real answers do not differ.
-    """
-    typical = float(anchors.pair_distances(read.what, read.distance).median())
-    if not typical > 0:
-        raise UserError(
-            f"Two real inputs of this model are answered alike ({read.title}).", "Read something else, or ask for more anchors."
-        )
-    found = [Threshold(f"{config.share:g} × the distance between two real answers", read, config.share * typical)]
+def _thresholds(units: Mapping[Unit, float], config: RadiusConfig, read: Read, is_text: bool) -> list[Threshold]:
+    """Return what counts as another answer: the share of every unit, and bits for text."""
+    found = [Threshold(f"{config.share:g} × {UNITS[unit]}", read, config.share * size) for unit, size in units.items()]
     if is_text:
         found.append(Threshold(f"{config.bits:g} bits of JSD", read_named("distribution"), config.bits**0.5))
     return found

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from unbraid.core.errors import UserError
 from unbraid.decompose.load import load
+from unbraid.stability.directions import FEATURES
 from unbraid.stability.places import INPUT, Place, blocks_of, kind_of
 from unbraid.targets.sites import Site
 from unbraid.targets.target import Target, apply
 
 COMPONENTS = "components:"
-FEATURES = "features"
 
 
 def read_directions(name: str, target: Target, place: Place, prompt: Shaped[Tensor, " pos"]) -> Float[Tensor, "n d"]:

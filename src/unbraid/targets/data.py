@@ -49,6 +49,15 @@ class SharesEqual(Protocol):
         ...
 
 
+@runtime_checkable
+class PutsNoise(Protocol):
+    """A source that puts noise on its inputs, and can also give inputs without it."""
+
+    def clean(self, size: int, generator: torch.Generator) -> Tensor:
+        """Draw inputs without the noise."""
+        ...
+
+
 @dataclass(frozen=True)
 class SparseFeatures:
     """Independent sparse features: each is uniform on [low, high] with the given probability and 0 otherwise.
