@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,22 @@ from unbraid.stability.training import TrainingResult
 from unbraid.targets.toy import load_target
 
 PAGE = ROOT / "docs" / "stable-regions.md"
+DENOISER = ["radius", "denoiser", "--directions", "random,features,features-rotated"]
+DENOISERS = {
+    "": [],
+    "-seed1": ["--set", "seed=1"],
+    "-seed2": ["--set", "seed=2"],
+    "-weights1": ["--set", "target.seed=1"],
+    "-weights2": ["--set", "target.seed=2"],
+    "-noisy": ["--inputs", "noisy"],
+    "-noisy-seed1": ["--inputs", "noisy", "--set", "seed=1"],
+    "-noisy-seed2": ["--inputs", "noisy", "--set", "seed=2"],
+    "-sparser": ["--set", "target.density=0.1"],
+    "-jumprelu": ["--set", "target.activation=jumprelu"],
+    "-1024": ["--set", "target.n_features=1024", "--set", "target.neurons=256", "--set", "target.density=0.1"],
+    "-2048": ["--set", "target.n_features=2048", "--set", "target.neurons=512", "--set", "target.density=0.05"],
+}
+"""Seeds of the measurement, other weights, with the noise, and other shapes of the toy; the last two are shapes of the published table."""
 COMMANDS: dict[str, list[str]] = {
     "path-carroll": ["path", "carroll", "--site", "model.embed_tokens", "--context", "16"],
     "path-denoiser": ["path", "denoiser"],
@@ -36,8 +53,7 @@ COMMANDS: dict[str, list[str]] = {
     "path-tms-40-10": ["path", "tms-40-10"],
     "training-carroll": ["training", "carroll", "--site", "model.embed_tokens", "--context", "16"],
     "radius-carroll": ["radius", "carroll", "--directions", "random,difference,pca,components:carroll"],
-    "radius-denoiser": ["radius", "denoiser", "--directions", "random,features"],
-    "radius-denoiser-quarter": ["radius", "denoiser", "--directions", "random,features", "--set", "share=0.25"],
+    **{f"radius-denoiser{name}": [*DENOISER, *options] for name, options in DENOISERS.items()},
     "explain-carroll": ["explain", "carroll", "--pairs", "20"],
     "explain-carroll-seed1": ["explain", "carroll", "--pairs", "20", "--seed", "1"],
     "regions-carroll": ["regions", "carroll", "--components", "carroll"],
@@ -54,6 +70,7 @@ def main() -> None:
     parser.add_argument("--glassllm", type=Path, help="the folder of glassllm")
     parser.add_argument("--threads", default="2")
     parser.add_argument("--made-at", metavar="COMMIT", help="the commit whose code made the measurements, where it is not this one")
+    parser.add_argument("--only", metavar="GLOB", default="*", help="measure these; take the others over from stable_regions.json")
     parser.add_argument("--as-is", action="store_true", help="measure nothing; write what is finished")
     arguments = parser.parse_args()
     commands = dict(COMMANDS)
@@ -63,11 +80,16 @@ def main() -> None:
         commands["path-smollm2-135m"] = ["path", str(arguments.smollm2), "--text", str(arguments.text), "--pairs", "200", "--site", "0"]
     if not arguments.as_is:
         for name, command in commands.items():
-            make(arguments.folder / name, command, arguments.threads)
-        make_toy(arguments.folder / "explain-denoiser")
-    tree = {**provenance(), **gathered(arguments.folder)}
+            if fnmatch(name, arguments.only):
+                make(arguments.folder / name, command, arguments.threads)
+        if fnmatch("explain-denoiser", arguments.only):
+            make_toy(arguments.folder / "explain-denoiser")
+    tree = {**provenance(), **gathered(arguments.folder, arguments.only)}
     tree |= {"commit": arguments.made_at} if arguments.made_at else {}
-    (ROOT / "benchmarks" / "stable_regions.json").write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+    kept = ROOT / "benchmarks" / "stable_regions.json"
+    if arguments.only != "*":
+        tree = taken_over(json.loads(kept.read_text(encoding="utf-8")), tree, arguments.only)
+    kept.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
     write_tables(tree, arguments.folder)
 
 
@@ -104,14 +126,24 @@ def make_toy(place: Path) -> None:
     (place / "seconds.json").write_text(json.dumps(cost), encoding="utf-8")
 
 
-def gathered(folder: Path) -> dict[str, Any]:
+def taken_over(before: dict[str, Any], tree: dict[str, Any], only: str) -> dict[str, Any]:
+    """Return what was measured before with some measurements made again, each of which says when and from which commit."""
+    made = {key: tree[key] for key in ("commit", "uncommitted_changes", "time", "environment")}
+    rest = {name: one for name, one in before["measurements"].items() if not fnmatch(name, only)}
+    again = {name: {**one, "made": made} for name, one in tree["measurements"].items()}
+    return {**before, "measurements": dict(sorted({**rest, **again}.items()))}
+
+
+def gathered(folder: Path, only: str = "*") -> dict[str, Any]:
     """Return what every finished measurement says of itself."""
     found: dict[str, Any] = {}
     kinds = {"path": PathResult, "training": TrainingResult, "radius": RadiusResult, "explain": ExplainResult, "regions": RegionsResult}
     for place in sorted(folder.glob("*")):
-        if (place / "seconds.json").exists():
+        if (place / "seconds.json").exists() and fnmatch(place.name, only):
             result = kinds[place.name.split("-")[0]].from_pretrained(place)
-            facts = result.facts() if isinstance(result, RadiusResult) else result.tree()
+            facts = result.tree()
+            if isinstance(result, RadiusResult):
+                facts = {"target": result.target, "where": result.where, "units": dict(result.units), **result.facts()}
             if isinstance(result, PathResult) and (blocks := [name for name in result.populations if name.startswith("block ")]):
                 straight = result.width(blocks[-1], "final")
                 facts["last_site_read_there"] = None if straight is None else {**vars(straight)}
@@ -125,7 +157,10 @@ def write_tables(tree: dict[str, Any], folder: Path) -> None:
     write_between(PAGE, "paths", path_table({name: one for name, one in found.items() if name.startswith("path-")}) + source(tree))
     if "training-carroll" in found:
         write_between(PAGE, "training", training_table(found["training-carroll"]["result"]) + source(tree))
-    write_between(PAGE, "radii", radius_table({name: one for name, one in found.items() if name.startswith("radius-")}) + source(tree))
+    radii = {name: one for name, one in found.items() if name.startswith("radius-carroll")}
+    write_between(PAGE, "radii", radius_table(radii) + source(tree, radii))
+    planted = {name: one for name, one in found.items() if name.startswith("radius-denoiser")}
+    write_between(PAGE, "denoiser", denoiser_table(planted) + source(tree, planted))
     write_between(PAGE, "shares", share_table({name: one for name, one in found.items() if name.startswith("explain-")}) + source(tree))
     on_carroll = {name: one for name, one in found.items() if name.startswith("explain-carroll")}
     if on_carroll:
@@ -180,6 +215,29 @@ def radius_table(found: dict[str, Any]) -> str:
                 f"| {name.removeprefix('radius-')} | {row['threshold']} | {row['family']} | {row['censored']} of {row['rays']} | "
                 f"{estimate(row['median'])} | {estimate(row[TIMES])} | {estimate(plane.get('p'))} |"
             )
+    return "\n".join(rows)
+
+
+def denoiser_table(found: dict[str, Any]) -> str:
+    """One row per run and family of directions: the exponent, and the radii at both thresholds."""
+    columns = ("censored", "median radius", "over the null's")
+    rows = [
+        "| denoiser | directions | exponent p | "
+        + " | ".join(f"{unit}: {column}" for unit in ("half of one feature", "half of two answers' distance") for column in columns)
+        + " |",
+        "|---" * 9 + "|",
+    ]
+    for name in ("radius-denoiser" + name for name in DENOISERS):
+        if name not in found:
+            continue
+        result = found[name]["result"]
+        said = ", ".join([result["target"], result["where"].partition(", ")[2], *(["seed " + name[-1]] if "-seed" in name else [])])
+        for family in dict.fromkeys(row["family"] for row in result["radii"]):
+            by_threshold = {row["threshold"]: row for row in result["radii"] if row["family"] == family}
+            cells = [
+                f"{row['censored']} of {row['rays']} | {estimate(row['median'])} | {estimate(row[TIMES])}" for row in by_threshold.values()
+            ]
+            rows.append(f"| {said} | {family} | {estimate(result['planes'][family]['p'])} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
@@ -241,13 +299,14 @@ def estimate(value: dict[str, Any] | None, digits: int = 2) -> str:
     return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
 
 
-def source(tree: dict[str, Any]) -> str:
-    """Say where the numbers come from."""
-    environment = tree["environment"]
-    return (
-        f"\n\nMedians with 95 % intervals over pairs or anchors. Measured {tree['time']} at commit {tree['commit'][:10]}, "
-        f"torch {environment['versions']['torch']}, {environment['system']}."
-    )
+def source(tree: dict[str, Any], found: dict[str, Any] | None = None) -> str:
+    """Say where the numbers come from: all of them together, or those that were made again."""
+    made = {one["made"]["commit"]: one["made"] for one in (found or {}).values() if "made" in one}
+    each = [
+        f"Measured {one['time']} at commit {one['commit'][:10]}, torch {one['environment']['versions']['torch']}, {one['environment']['system']}."
+        for one in made.values() or [tree]
+    ]
+    return "\n\nMedians with 95 % intervals over pairs or anchors. " + " ".join(each)
 
 
 if __name__ == "__main__":
