@@ -33,6 +33,18 @@ def test_radii_are_shown_saved_and_drawn(run: object, tmp_path: Path) -> None:
     assert (tmp_path / "radii" / "figures" / "survival-0.svg").is_file()
 
 
+def test_knobs_of_a_toy_its_inputs_and_the_unit_are_options(run: object) -> None:
+    options = ["--directions=random", "--inputs=noisy", "--unit=answers", "--set=target.n_features=64", "--json"]
+    told: Result = run("denoiser", *options, *QUICK)  # type: ignore[operator]
+    tree = json.loads(told.stdout)
+    assert tree["target"] == "denoiser (n_features=64)"
+    assert (tree["config"]["inputs"], tree["config"]["unit"], list(tree["units"])) == ("noisy", "answers", ["answers", "feature"])
+    assert [row["threshold"] for row in tree["facts"]["radii"]] == [
+        "0.5 × the distance between two real answers",
+        "0.5 × what one feature more does to an answer",
+    ]
+
+
 def test_json_is_one_object(run: object) -> None:
     told: Result = run("carroll", "--directions=random", "--json", *QUICK)  # type: ignore[operator]
     tree = json.loads(told.stdout)
@@ -48,6 +60,11 @@ def test_json_is_one_object(run: object) -> None:
         (["carroll", "--directions=features"], "Nothing is planted"),
         (["carroll", "--directions=components:nowhere"], "There is no decomposition 'nowhere'"),
         (["denoiser", "--set=anchor=3"], "Closest: 'anchors'"),
+        (["denoiser", "--set=target.density=2"], "density"),
+        (["denoiser", "--inputs=dirty"], "inputs"),
+        (["carroll", "--inputs=clean"], "does not know noise"),
+        (["carroll", "--unit=feature"], "No features are planted"),
+        (["carroll", "--set=target.density=0.1"], "is no toy"),
         (["denoiser", "--site=7"], "Block 7 was asked for"),
         (["nowhere"], "nowhere"),
     ],

@@ -60,6 +60,17 @@ def test_list_gives_its_own_directions_and_its_null_only_their_second_moments(ge
     assert own.null == null.name == "features mixed"
 
 
+def test_rotated_features_are_turned_by_the_angle_and_are_no_list(generator: torch.Generator) -> None:
+    rows = torch.eye(50)[:20]
+    found = families(("features-rotated",), torch.randn(9, 50), lambda name: {"features": rows}[name])
+    assert [(family.name, family.null) for family in found] == [("features-rotated", "features mixed"), ("features mixed", None)]
+    drawn = found[0].draw(20, generator)
+    torch.testing.assert_close(drawn.norm(dim=1), torch.ones(20))
+    torch.testing.assert_close((drawn @ rows.T).abs().amax(1), torch.full((20,), 0.5))
+    others = (drawn @ drawn.T - torch.diag((drawn @ drawn.T).diag())).abs()
+    assert float(others.max()) < 0.9  # each is turned its own way
+
+
 def test_nulls_come_along_and_each_family_once() -> None:
     found = families(("random", "difference", "pca", "difference"), POOL, no_lists)
     assert [family.name for family in found] == ["random", "difference", "pca", "covariance"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,7 @@ from unbraid.stability.radius_result import RadiusResult
 from unbraid.stability.radius_verb import radius
 from unbraid.targets.models.language_model import LanguageModel
 from unbraid.targets.target import Target
-from unbraid.targets.toy import load_target
-from unbraid.targets.toy_kit.denoiser import HotFeatures
+from unbraid.targets.toy import find_toy, load_target
 
 QUICK = {"anchors": 3, "rays": 4, "pool": 12, "thickness_rays": 2, "inradius_steps": 3, "planes": 1, "mixtures": (2,)}
 BARE = {"thickness_rays": 0, "inradius_steps": 0, "planes": 0, "mixtures": (), "untrained": False}
@@ -35,29 +35,89 @@ def measured(carroll: Target) -> RadiusResult:
     return radius(carroll, config(directions=["random", "difference", "components:carroll"]))
 
 
-def clean_denoiser() -> Target:
-    """The denoiser at inputs without noise, at which its own checks are made."""
-    toy = load_target("denoiser")
-    return Target(toy.module, sites="read", data=HotFeatures(128, 2, 0.0), truth=toy.truth, name="denoiser")
+PLANTED: dict[str, Any] = {**BARE, "directions": ["random", "features", "features-rotated"], "anchors": 16, "rays": 8, "planes": 16, "pool": 96}
+MAIN = "0.5 × what one feature more does to an answer"
+BESIDE = "0.5 × the distance between two real answers"
 
 
-@pytest.mark.parametrize("planes", [12, pytest.param(48, marks=pytest.mark.slow)])
-def test_denoiser_singles_features_out_by_the_verb_as_by_its_own_checks(planes: int) -> None:
-    settings = {**BARE, "directions": ["random", "features"], "anchors": planes, "pool": 64, "rays": 2, "planes": planes, "furthest": 2.0}
-    found = radius(clean_denoiser(), RadiusConfig.parse(settings)).facts()["planes"]
-    assert 2.8 <= found["features"]["p"]["value"] <= 3.5
-    for null in ("random", "features mixed"):
-        assert 1.85 <= found[null]["p"]["value"] <= 2.15
-        assert found["features"]["radius"]["high"] < 0.9 * found[null]["radius"]["low"]
-    assert (found["features"]["planes"], found["features"]["undefined"]) == (planes, 0)
+def denoiser_rows(found: RadiusResult, threshold: str) -> dict[str, dict[str, Any]]:
+    return {row["family"]: row for row in found.rows if row["threshold"] == threshold}
 
 
-def test_denoiser_features_break_out_sooner_while_their_answer_is_not_saturated() -> None:
-    settings = {**BARE, "directions": ["random", "features"], "share": 0.25}
-    features = radius(load_target("denoiser"), RadiusConfig.parse(settings)).rows[1]
-    assert (features["family"], features["null"]) == ("features", "features mixed")
-    assert features["median / null's"]["high"] < 1
-    assert features["5 % / null's"]["high"] < 1
+@pytest.fixture(scope="module")
+def denoised() -> RadiusResult:
+    """What is told of the denoiser by default, of fewer anchors."""
+    return radius(load_target("denoiser"), RadiusConfig.parse(PLANTED))
+
+
+@pytest.fixture(scope="module")
+def noisy() -> RadiusResult:
+    return radius(load_target("denoiser"), RadiusConfig.parse({**PLANTED, "inputs": "noisy"}))
+
+
+def test_denoiser_singles_its_features_out_and_neither_mixtures_nor_rotated_ones(denoised: RadiusResult) -> None:
+    facts = denoised.facts()["planes"]
+    assert 2.8 <= facts["features"]["p"]["value"] <= 3.5
+    for null in ("random", "features mixed", "features-rotated"):
+        assert 1.85 <= facts[null]["p"]["value"] <= 2.15
+    assert [facts[name]["undefined"] for name in denoised.families] == [0] * 4
+
+
+@pytest.mark.parametrize("knobs", [{"seed": 1}, {"n_features": 256, "neurons": 96, "density": 0.1}])
+def test_other_weights_and_shapes_of_the_denoiser_single_their_features_out(knobs: dict[str, Any]) -> None:
+    target = type(find_toy("denoiser")).parse(knobs).target()
+    found = radius(target, RadiusConfig.parse({**PLANTED, "rays": 4}))
+    facts, rows = found.facts()["planes"], denoiser_rows(found, MAIN)
+    assert 2.8 <= facts["features"]["p"]["value"] <= 3.5
+    assert 1.85 <= facts["features-rotated"]["p"]["value"] <= 2.15
+    assert rows["features"]["median / null's"]["high"] < 0.9
+
+
+def test_denoiser_features_break_out_sooner_at_half_of_what_a_feature_does(denoised: RadiusResult, noisy: RadiusResult) -> None:
+    for found in (denoised, noisy):
+        rows = denoiser_rows(found, MAIN)
+        assert rows["features"]["null"] == rows["features-rotated"]["null"] == "features mixed"
+        assert rows["features"]["median / null's"]["high"] < 0.95
+        assert rows["features"]["median"]["high"] < rows["random"]["median"]["low"]
+        assert rows["features"]["censored"] < 0.02 * rows["features"]["rays"]  # towards more of a feature that is on
+        assert rows["features-rotated"]["median / null's"]["high"] > 0.95
+
+
+def test_half_of_the_distance_between_two_sets_of_two_features_is_where_one_feature_saturates(denoised: RadiusResult) -> None:
+    assert denoised.units["answers"] / 2 == pytest.approx(denoised.units["feature"], rel=0.1)
+    assert [name for name, _, _ in denoised.thresholds] == [MAIN, BESIDE]
+    rows = denoiser_rows(denoised, BESIDE)
+    assert rows["features"]["censored"] > 0.15 * rows["features"]["rays"]
+    assert rows["random"]["censored"] == 0
+
+
+def test_noise_at_the_anchor_hides_a_part_of_the_exponent(denoised: RadiusResult, noisy: RadiusResult) -> None:
+    own, other = (found.facts()["planes"]["features"]["p"] for found in (denoised, noisy))
+    assert other["high"] < own["low"]
+    assert other["low"] > 2.2
+
+
+def test_result_says_at_which_inputs_and_in_which_unit(denoised: RadiusResult, noisy: RadiusResult, tmp_path: Path) -> None:
+    assert (denoised.where, noisy.where) == ("input, clean inputs", "input, noisy inputs")
+    assert denoised.tree()["config"]["inputs"] == "clean"
+    assert "clean inputs" in str(denoised.summary().title)
+    assert "One feature more moves an answer by" in str(denoised.summary().caption)
+    assert "clean inputs" in denoised.plot_survival().data["title"]
+    again = RadiusResult.from_pretrained(denoised.save_pretrained(tmp_path / "radii"))
+    assert (again.units, again.where) == (denoised.units, denoised.where)
+
+
+def test_unit_can_be_the_distance_between_answers(carroll: Target) -> None:
+    found = radius(load_target("denoiser"), config(directions=["random"], unit="answers", **BARE))
+    assert [name for name, _, _ in found.thresholds] == [BESIDE, MAIN]
+    with pytest.raises(UserError, match="No features are planted in the inputs of 'carroll'"):
+        radius(carroll, config(directions=["random"], unit="feature", **BARE))
+
+
+def test_noise_is_only_asked_of_targets_that_know_theirs(carroll: Target) -> None:
+    for target in (carroll, load_target("tms-5-2")):
+        with pytest.raises(UserError, match="does not know noise of its inputs"):
+            radius(target, config(inputs="clean", **BARE))
 
 
 def test_linear_model_has_no_plateau_and_exponent_two() -> None:
@@ -136,7 +196,8 @@ def test_every_table_can_be_shown(measured: RadiusResult, capsys: pytest.Capture
 def test_other_toys_are_measured_too(name: str) -> None:
     found = radius(load_target(name), config(directions=["random", "difference"], untrained=False))
     assert not found.turns
-    assert len(found.rows) == 3
+    assert len(found.rows) == 3 * len(found.units)
+    assert next(iter(found.units)) == "feature"
 
 
 def test_model_that_answers_everything_alike_is_refused() -> None:
