@@ -42,6 +42,7 @@ DENOISERS = {
     "-noisy-seed2": ["--inputs", "noisy", "--set", "seed=2"],
     "-sparser": ["--set", "target.density=0.1"],
     "-jumprelu": ["--set", "target.activation=jumprelu"],
+    "-jumprelu-threshold": ["--set", "target.activation=jumprelu", "--set", "planes_at=threshold"],
     "-1024": ["--set", "target.n_features=1024", "--set", "target.neurons=256", "--set", "target.density=0.1"],
     "-2048": ["--set", "target.n_features=2048", "--set", "target.neurons=512", "--set", "target.density=0.05"],
 }
@@ -232,6 +233,7 @@ def denoiser_table(found: dict[str, Any]) -> str:
             continue
         result = found[name]["result"]
         said = ", ".join([result["target"], result["where"].partition(", ")[2], *(["seed " + name[-1]] if "-seed" in name else [])])
+        said += ", p at the radii's threshold" if name.endswith("-threshold") else ""
         for family in dict.fromkeys(row["family"] for row in result["radii"]):
             by_threshold = {row["threshold"]: row for row in result["radii"] if row["family"] == family}
             cells = [

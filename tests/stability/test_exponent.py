@@ -53,6 +53,16 @@ def test_planted_exponent_is_found(p: float) -> None:
     assert found.radius == pytest.approx(1.5, abs=0.02)
 
 
+def test_level_of_its_own_does_not_depend_on_how_far_is_looked() -> None:
+    def drift(points: Tensor) -> Tensor:  # single directions break out first up to 1, and beyond that none is privileged
+        size = points.norm(dim=1)
+        return torch.where(size < 1, points[:, :2].abs().pow(3).sum(1).pow(1 / 3), size)
+
+    level = [plane_exponent(drift, torch.zeros(D), torch.eye(D)[:2], False, far, level=0.5).p for far in (1.5, 6.0)]
+    assert level == pytest.approx([3.0, 3.0], abs=0.1)
+    assert plane_exponent(drift, torch.zeros(D), torch.eye(D)[:2], False, 6.0).p == pytest.approx(2.0, abs=0.1)
+
+
 def test_plane_without_an_answer_is_undefined_and_one_of_equal_directions_refused() -> None:
     found = plane_exponent(lambda points: points[:, 0].clamp(min=0), torch.zeros(D), torch.eye(D)[:2], False, 3.0)
     assert all(math.isnan(value) for value in found.row())

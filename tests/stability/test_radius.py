@@ -35,7 +35,14 @@ def measured(carroll: Target) -> RadiusResult:
     return radius(carroll, config(directions=["random", "difference", "components:carroll"]))
 
 
-PLANTED: dict[str, Any] = {**BARE, "directions": ["random", "features", "features-rotated"], "anchors": 16, "rays": 8, "planes": 16, "pool": 96}
+PLANTED: dict[str, Any] = {
+    **BARE,
+    "directions": ["random", "features", "features-rotated"],
+    "anchors": 16,
+    "rays": 8,
+    "planes": 16,
+    "pool": 96,
+}
 MAIN = "0.5 × what one feature more does to an answer"
 BESIDE = "0.5 × the distance between two real answers"
 

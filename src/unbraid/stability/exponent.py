@@ -73,9 +73,15 @@ def sign_flip_mean(one: Float[ndarray, "*planes"], other: Float[ndarray, "*plane
 
 
 def plane_exponent(
-    drift: Drift, anchor: Float[Tensor, " d"], pair: Float[Tensor, "2 d"], turns: bool, furthest: float, share: float = 0.5
+    drift: Drift,
+    anchor: Float[Tensor, " d"],
+    pair: Float[Tensor, "2 d"],
+    turns: bool,
+    furthest: float,
+    share: float = 0.5,
+    level: float | None = None,
 ) -> PlaneExponent:
-    """Measure the level set in the plane of two directions, at a share of what the weakest half axis reaches.
+    """Measure the level set in the plane of two directions, at a share of what the weakest half axis reaches, or at a level of its own.
 
     Args:
         drift: How far the answer moves.
@@ -83,7 +89,8 @@ def plane_exponent(
         pair: The two directions, of any length. They are not made perpendicular, which would change what they stand for.
         turns: Whether points of the plane are turns (the geodesic chart), and radii degrees.
         furthest: How far the plane is explored.
-        share: Which level.
+        share: Which level, of what the weakest half axis reaches. Where answers do not saturate this depends on how far that is looked at.
+        level: The distance itself, instead.
 
     Raises:
         UserError: The directions are one and the same, or along the anchor.
@@ -99,7 +106,8 @@ def plane_exponent(
 
     angles = quadrant_angles()
     try:
-        radii = crossing_radii(response, half_axis_threshold(response, furthest, share), angles, furthest)
+        level = half_axis_threshold(response, furthest, share) if level is None else level
+        radii = crossing_radii(response, level, angles, furthest)
         points = in_axis_units(radii, angles)
         fit = fit_superellipse(points)
         alone = [fit_superellipse(_quadrant(points, *signs), cross_term=False).p for signs in SIGNS]

@@ -50,6 +50,8 @@ class RadiusConfig(Config):
     """How many turns downhill look for the nearest boundary; 0 for not looking."""
     planes: NonNegativeInt = 30
     """Planes of each family whose superellipse exponent is measured, spread over the anchors; 0 for none."""
+    planes_at: Literal["axes", "threshold"] = "axes"
+    """The level in planes: half of what the weakest half axis reaches within `furthest`, as was published, or the threshold of the radii."""
     mixtures: tuple[Literal[2, 4, 8, 16], ...] = (2, 4, 8)
     """How many directions of a family are mixed, at every anchor; empty for none."""
     gain_at: float = Field(default=0.1, gt=0, le=1)

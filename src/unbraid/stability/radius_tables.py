@@ -83,7 +83,9 @@ def _boundaries(result: RadiusResult) -> Table:
 
 def _planes(result: RadiusResult, facts: Mapping[str, Any]) -> Table:
     heads = ("family", "p, four quadrants", "planes", "one quadrant alone", "its sign flipped")
-    table = _table("Superellipse exponent: 2 for any quadratic form, above 2 where single directions are privileged", heads)
+    level = "half of the weakest half axis" if result.config.planes_at == "axes" else "the main threshold"
+    title = f"Superellipse exponent at {level}: 2 for any quadratic form, above 2 where single directions are privileged"
+    table = _table(title, heads)
     for name in result.families:
         plane = facts[name]
         count = f"{plane['planes'] - plane['undefined']} of {plane['planes']}"

@@ -212,13 +212,14 @@ class _Study:
         if not self.config.planes:
             return {}
         rows: list[list[list[float]]] = [[] for _ in self.families]
+        level = self.thresholds[0].tau if self.config.planes_at == "threshold" else None
         for index in range(self.config.planes):
             self.report(f"plane {index + 1} of {self.config.planes}")
             carrier = self.anchors.carriers[index % len(self.anchors.carriers)]
             drift = Probe(carrier, self.thresholds).distance(self.read)
             for row, family in zip(rows, self.families, strict=True):
                 pair = self._pair(family, index)
-                fit = UNDEFINED if pair is None else plane_exponent(drift, carrier.anchor, pair, self.turns, self.furthest)
+                fit = UNDEFINED if pair is None else plane_exponent(drift, carrier.anchor, pair, self.turns, self.furthest, level=level)
                 row.append(fit.row())
         return {"planes": np.array(rows)}
 
