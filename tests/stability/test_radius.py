@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from unbraid.core.errors import UserError
+from unbraid.stability.prompts import draw_prompts
 from unbraid.stability.radius_config import RadiusConfig
 from unbraid.stability.radius_result import RadiusResult
 from unbraid.stability.radius_verb import radius
@@ -86,8 +87,16 @@ def test_denoiser_features_break_out_sooner_at_half_of_what_a_feature_does(denoi
         assert rows["features"]["null"] == rows["features-rotated"]["null"] == "features mixed"
         assert rows["features"]["median / null's"]["high"] < 0.95
         assert rows["features"]["median"]["high"] < rows["random"]["median"]["low"]
-        assert rows["features"]["censored"] < 0.02 * rows["features"]["rays"]  # towards more of a feature that is on
         assert rows["features-rotated"]["median / null's"]["high"] > 0.95
+
+
+def test_rays_further_into_a_feature_that_is_on_are_censored_and_here_no_others(denoised: RadiusResult) -> None:
+    anchors = draw_prompts(load_target("denoiser"), 16 + 96, denoised.config.context, denoised.config.seed, "clean")[:16].numpy()
+    family = denoised.families.index("features")
+    further = np.einsum("ad,ard->ar", anchors, denoised.arrays["directions"][:, family]) > 0.5
+    lost = np.isinf(denoised.arrays["radii"][:, family, :, 0])
+    assert lost.any()
+    assert not (lost & ~further).any()
 
 
 def test_half_of_the_distance_between_two_sets_of_two_features_is_where_one_feature_saturates(denoised: RadiusResult) -> None:

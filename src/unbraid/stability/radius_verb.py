@@ -107,7 +107,7 @@ class _Study:
         elif asked == "feature":
             raise UserError(f"No features are planted in the inputs of {self.target.name!r}.", 'Count in "answers", or leave the unit out.')
         found["answers"] = self.anchors.pair_distances(self.read.what, self.read.distance)
-        sizes = {unit: float(distances.median()) for unit, distances in found.items()}
+        sizes: dict[Unit, float] = {unit: float(distances.median()) for unit, distances in found.items()}
         first = asked or next(iter(sizes))
         if not sizes[first] > 0:
             raise UserError(f"{_ALIKE[first]} ({self.read.title}).", "Read something else, or ask for more anchors.")
