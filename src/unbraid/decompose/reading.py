@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unbraid.decompose.masked_product import both_products
+from unbraid.decompose.products import times
 from unbraid.targets.matrices import scale_of
 
 
@@ -18,7 +19,7 @@ class Reading:
 
     def times(self, x: Tensor, M: Float[Tensor, "d_in n"]) -> Float[Tensor, "*lead n"]:
         """Return the product of what the module is given with a matrix, one row per position."""
-        return x @ M
+        return times(x, M)
 
     def products(
         self, x: Tensor, V: Float[Tensor, "d_in C"], M: Float[Tensor, "d_in d_out"]

@@ -257,26 +257,26 @@ static const struct {
 int split_product(int64_t m, int64_t n, int64_t k, const float *a, int64_t sa, int ta, Laid *laid_a, const float *b, int64_t sb, int tb,
                   Laid *laid_b, int add, float *out, int64_t so) {
     static _Thread_local Laid own_a, own_b;
-    const int64_t depth_b = (n + ROWS - 1) / ROWS * ROWS;
-    if (laid_a && !laid_a->ready && !lay_out(a, sa, !ta, 1, m, k, laid_a)) return 0;
+    const int64_t block = laid_a ? m : MANY, strips_b = (n + ROWS - 1) / ROWS;
+    const int by_panel = !laid_b && m <= block; /* a right factor that serves one block of rows stays in the cache panel by panel */
     if (!laid_b) (laid_b = &own_b)->ready = 0;
-    if (!laid_b->ready && !lay_out(b, sb, tb, 0, n, k, laid_b)) return 0;
-    laid_b->ready = 1;
-    if (laid_a) laid_a->ready = 1;
-    const int64_t block = laid_a ? m : MANY;
+    if (laid_a && !laid_a->ready && !lay_out(a, sa, !ta, 1, m, k, laid_a)) return 0;
     if (!laid_a && !reserve(&own_a, MANY / ROWS * (PANEL / DEEP))) return 0;
+    if (by_panel ? !reserve(laid_b, strips_b * (PANEL / DEEP)) : !laid_b->ready && !lay_out(b, sb, tb, 0, n, k, laid_b)) return 0;
+    if (laid_a) laid_a->ready = 1;
+    laid_b->ready = !by_panel;
     _tile_loadconfig(&shape);
     for (int64_t row = 0; row < m; row += block) {
-        const int64_t rows = m - row < block ? m - row : block, depth_a = (rows + ROWS - 1) / ROWS * ROWS;
+        const int64_t rows = m - row < block ? m - row : block, strips_a = (rows + ROWS - 1) / ROWS;
+        const Out o = {out + row * so, so, rows, n};
+        const Laid *left = laid_a ? laid_a : &own_a;
         for (int64_t from = 0; from < k; from += PANEL) {
             const int64_t part = k - from < PANEL ? k - from : PANEL;
-            const Out o = {out + row * so, so, rows, n};
-            const Laid *left = laid_a ? laid_a : &own_a;
-            const int64_t at = laid_a ? depth_a * from : 0;
+            const int64_t at_a = laid_a ? strips_a * ROWS * from : 0, at_b = by_panel ? 0 : strips_b * ROWS * from;
             if (!laid_a) pack(a + (ta ? from * sa + row : row * sa + from), sa, !ta, 1, rows, part, 0, &own_a);
+            if (by_panel) pack(b + (tb ? from : from * sb), sb, tb, 0, n, part, 0, laid_b);
             BARRIER();
-            multiply_panel(&o, left->high + at, left->low + at, laid_b->high + depth_b * from, laid_b->low + depth_b * from,
-                           (part + DEEP - 1) / DEEP, add || from);
+            multiply_panel(&o, left->high + at_a, left->low + at_a, laid_b->high + at_b, laid_b->low + at_b, (part + DEEP - 1) / DEEP, add || from);
         }
     }
     _tile_release();
