@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from unbraid.decompose import kernels
 from unbraid.decompose.config import DecomposeConfig
 from unbraid.decompose.loop import Watch, train
 from unbraid.decompose.masks import Between
@@ -128,3 +129,9 @@ def test_a_run_in_high_follows_one_in_fp32() -> None:
         for name in ("train/loss", "train/stochastic", "train/persistent-adversarial", "train/minimality"):
             assert other[name] == pytest.approx(one[name], rel=1e-5)
     assert (curves[0] != curves[1]) == has_tiles()
+
+
+def test_the_library_of_products_is_found_whatever_device_is_the_default() -> None:
+    with torch.device("meta"):
+        found = kernels.blas.__wrapped__()
+    assert (found is None) == (kernels.blas() is None)

@@ -100,14 +100,12 @@ def blas() -> ctypes.c_void_p | None:
 
 def _multiplies(sgemm: Any) -> bool:
     """Whether a function called so has the arguments that it should have, which a BLAS with 64-bit integers has not."""
-    a, b, out = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.zeros(1, 2)
-    m, n, k, one, none = ctypes.c_int(1), ctypes.c_int(2), ctypes.c_int(3), ctypes.c_float(1.0), ctypes.c_float(0.0)
-    at = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (b, a, out)]
-    wide, long, result = (ctypes.byref(size) for size in (n, k, n))
+    a, b, out = ((ctypes.c_float * len(numbers))(*numbers) for numbers in ((1, 2, 3), (1, 2, 3, 4, 5, 6), (0, 0)))
+    one, two, three = (ctypes.byref(ctypes.c_int(number)) for number in (1, 2, 3))
+    alpha, beta = (ctypes.byref(ctypes.c_float(number)) for number in (1, 0))
     sgemm.restype = None
-    sizes = [ctypes.byref(size) for size in (n, m, k)]
-    sgemm(b"N", b"N", *sizes, ctypes.byref(one), at[0], wide, at[1], long, ctypes.byref(none), at[2], result)
-    return out.tolist() == [[22.0, 28.0]]
+    sgemm(b"N", b"N", two, one, three, alpha, b, two, a, three, beta, out, two)
+    return list(out) == [22, 28]
 
 
 def _key(sources: dict[str, str]) -> str:
