@@ -124,8 +124,8 @@ def _table(title: str, heads: tuple[str, ...]) -> Table:
         table.add_column(
             head,
             justify="right" if index else "left",
-            min_width=None if index else 16,
+            min_width=None if index else 12,
             max_width=None if index else 32,
-            no_wrap=bool(index),
+            overflow="fold",  # where a terminal is narrow a number goes on in the next line; none is cut
         )
     return table
