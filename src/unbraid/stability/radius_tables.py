@@ -124,7 +124,6 @@ def _table(title: str, heads: tuple[str, ...]) -> Table:
         table.add_column(
             head,
             justify="right" if index else "left",
-            min_width=None if index else 12,
             max_width=None if index else 32,
             overflow="fold",  # where a terminal is narrow a number goes on in the next line; none is cut
         )
