@@ -113,12 +113,26 @@ class Ranks:
         """Replace tensors by their means over ranks, in place, many in one message, in at least float32."""
         if self.count == 1:
             return
-        for bucket in _buckets(tensors):
+        for bucket in buckets(tensors):
             flat = torch.cat([tensor.reshape(-1).to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in bucket])
             self._sum(flat)
             flat /= self.count
             for tensor, part in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
                 tensor.copy_(part.view_as(tensor))
+
+    @torch.no_grad()
+    def own_mean(self, rows: Tensor) -> Tensor:
+        """Return the mean over ranks of the row with this rank's number; `rows` has one for each rank and is overwritten.
+
+        On a GPU nccl sends each rank its row alone; gloo's own reduce-scatter is an all-reduce of each row, so on the CPU all rows are summed in one.
+        """
+        if not rows.is_cuda:
+            self._sum(rows)
+            return rows[self.rank] / self.count
+        mine = torch.empty_like(rows[0])
+        with _heard():
+            dist.reduce_scatter(mine, list(rows))
+        return mine / self.count
 
     def _sum(self, tensor: Tensor) -> None:
         with _heard():
@@ -128,10 +142,10 @@ class Ranks:
         """Return the rows of all ranks, in their order; every rank must have as many."""
         if self.count == 1:
             return rows
-        parts = [torch.empty_like(rows) for _ in range(self.count)]
+        everybody = rows.new_empty((self.count, *rows.shape))
         with _heard():
-            dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
+            dist.all_gather(list(everybody), rows.contiguous())
+        return everybody.flatten(0, 1)
 
     def any(self, flag: bool) -> bool:
         """Whether any rank says yes."""
@@ -271,7 +285,7 @@ def _brief(error: Exception) -> str:
     return text.rpartition("] ")[2][:160].rstrip(". ") if text.startswith("[/") else text[:160].rstrip(". ")
 
 
-def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+def buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     """Group tensors of one device and precision, in order, so that no group is much larger than the bucket."""
     buckets: list[list[Tensor]] = []
     size, kind = 0, None

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -102,11 +101,10 @@ def _tensors(training: Training) -> dict[str, Tensor]:
         "importance": training.function.state_dict(),
         "losses": {name: _of_all(training, value) if _is_shared_out(training, name) else value for name, value in losses.items()},
         "streams": training.streams.state(),
-        "optimizer": _optimizer_tensors(training.optimizer),
     }
     return {
         f"{part}:{name}": tensor.detach().cpu().clone().contiguous() for part, tensors in parts.items() for name, tensor in tensors.items()
-    }
+    } | {f"optimizer:{name}": tensor for name, tensor in training.shards.whole_state(training.optimizer).items()}
 
 
 def _is_shared_out(training: Training, name: str) -> bool:
@@ -132,11 +130,6 @@ def _own(training: Training, name: str, value: Tensor) -> Tensor:
     return value.unflatten(0, (training.parts, -1)).narrow(1, share.first, share.rows).flatten(0, 1)
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
-
-
 def _restore(training: Training, tensors: Mapping[str, Tensor]) -> None:
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
@@ -152,4 +145,4 @@ def _restore(training: Training, tensors: Mapping[str, Tensor]) -> None:
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
     whole = training.optimizer.state_dict()
-    training.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+    training.optimizer.load_state_dict({"state": training.shards.own_state(state), "param_groups": whole["param_groups"]})

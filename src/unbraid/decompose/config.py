@@ -50,6 +50,8 @@ class OptimizerConfig(Config):
     """The importance function."""
     epsilon: PositiveFloat = 1e-8
     """AdamW's ε. Where outputs are small, gradients can fall below the usual 1e-8, and then ε decides the step."""
+    sharded: bool = False
+    """Divide AdamW's two averages among the ranks, each of which moves its slice of every parameter; one rank has all of it either way."""
 
 
 class StartsConfig(Config):

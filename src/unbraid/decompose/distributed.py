@@ -65,8 +65,11 @@ def _rows(batch: Batch) -> int:
 
 
 def average_gradients(training: Training) -> None:
-    """Replace every parameter's gradient by its mean over ranks."""
+    """Replace every parameter's gradient by its mean over ranks; where the optimiser's step is divided, in this rank's slices alone."""
     if training.ranks.count == 1:
+        return
+    if training.shards.divided:
+        training.shards.take_gradients()
         return
     parameters = [parameter for group in training.optimizer.param_groups for parameter in group["params"]]
     training.ranks.average([parameter.grad for parameter in parameters if parameter.grad is not None])

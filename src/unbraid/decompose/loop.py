@@ -58,6 +58,7 @@ def _train_until(last: int, training: Training, target: Target, config: Decompos
         clip_gradients(training, config)
         set_learning_rates(training, config, progress)
         training.optimizer.step()
+        training.shards.put_together()
         training.step = step + 1
 
         if logs:

@@ -19,12 +19,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from unbraid.core.ranks import Ranks
+from unbraid.core.ranks import ALONE, Ranks
 from unbraid.core.seeds import Streams
 from unbraid.decompose.config import DecomposeConfig, WarmupConfig
 from unbraid.decompose.kernels import counts_as_cpu
 from unbraid.decompose.loop import Watch, train
 from unbraid.decompose.losses.faithfulness import model_faithfulness
+from unbraid.decompose.sharded import Shards
 from unbraid.decompose.training import Training, build
 from unbraid.targets.behaviour import Behaviour
 from unbraid.targets.data import Data
@@ -92,7 +93,7 @@ class Memory:
         target: The frozen model.
         factors: V and U of every site.
         importance: The importance function.
-        moments: AdamW's two averages of both.
+        moments: AdamW's two averages of both, or where they are divided this rank's share.
         adversary: What losses remember, such as a persistent adversary's sources and their two averages.
         gradients: Of factors and importance function, when a step has them all.
         passes: What one step adds to the five above when it is highest: activations of the clean and masked passes, masks, outputs, and what it then has
@@ -190,18 +191,22 @@ def memory_on_paper(
         model, function = build(target, short)
         losses = nn.ModuleDict({name: loss.build(model) for name, loss in short.losses.items()})
         groups = [list(model.parameters()), list(function.parameters())]
-        parameters = [parameter for group in groups for parameter in group]
+        parameters, paper = [parameter for group in groups for parameter in group], PaperRanks(0, ranks)
+        shards = Shards(parameters, paper if config.optimizer.sharded else ALONE)
         training = Training(
             model,
             function,
             losses,
-            PaperAdamW([{"params": group} for group in groups if group]),
+            PaperAdamW([{"params": [shards.own(parameter) for parameter in group]} for group in groups if group]),
             Streams(0),
-            ranks=PaperRanks(0, ranks),
+            ranks=paper,
+            shards=shards,
             parts=config.accumulate,
         )
         frozen = _bytes([*module.parameters(), *module.buffers()])
-        warmup = _warmup(training, live) + _bytes(model.parameters()) * 2 + frozen if config.warmup.steps else 0
+        warmup = (
+            _warmup(training, live) + sum(shards.own(each).nbytes for each in model.parameters()) * 2 + frozen if config.warmup.steps else 0
+        )
         live.peak = live.now
         train(training, target, short, Watch(lambda step, metrics: None, lambda state: None, lambda: False))
         kept = {
@@ -211,22 +216,24 @@ def memory_on_paper(
             "moments": _bytes(value for state in training.optimizer.state.values() for value in state.values()),
             "adversary": _bytes(losses.buffers()),
         }
-        gradients = _bytes(parameter.grad for parameter in parameters if parameter.grad is not None)
-        everything = sum(kept.values()) + gradients
+        learned = [parameter for parameter in parameters if shards.own(parameter).grad is not None]
+        everything = sum(kept.values()) + _bytes(own.grad for own in map(shards.own, learned) if own.grad is not None)
         step = frozen + live.peak
         parts = (training.model, training.function, training.losses)
         state = [tensor for part in parts for tensor in part.state_dict().values()]
-        state += [value for entry in training.optimizer.state.values() for value in entry.values()]
+        state += shards.whole_state(training.optimizer).values()
     saving = everything + _bytes(state)  # which is copied to be written
-    return Memory(**kept, gradients=gradients, passes=step - sum(kept.values()), step=step, warmup=warmup, saving=saving)
+    return Memory(**kept, gradients=_bytes(learned), passes=step - sum(kept.values()), step=step, warmup=warmup, saving=saving)
 
 
 def _warmup(training: Training, live: LiveBytes) -> int:
     """Return the most that is alive during a step on faithfulness alone; its optimiser's averages come on top."""
     live.peak = live.now
     model_faithfulness(training.model, relative=True).backward()
+    training.shards.take_gradients(average=False)
+    training.shards.put_together()
     for parameter in training.model.parameters():
-        parameter.grad = None
+        parameter.grad = training.shards.own(parameter).grad = None
     return live.peak
 
 

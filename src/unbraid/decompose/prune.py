@@ -53,9 +53,9 @@ def prune(training: Training, config: PruneConfig) -> int:
         module.kept.masked_fill_(gone, 0.0)
         for parameter, kept in ((module.V, module.kept), (module.U, module.kept[:, None])):
             parameter.mul_(kept)
-            for name, moment in training.optimizer.state.get(parameter, {}).items():
+            for name, moment in training.optimizer.state.get(training.shards.own(parameter), {}).items():
                 if name != "step":
-                    moment.mul_(kept)
+                    moment.mul_(training.shards.part(kept.expand_as(parameter)))
     return removed
 
 
@@ -63,4 +63,4 @@ def _rewrite(training: Training, factors: Factors) -> None:
     """Write each component as its singular pieces; the optimiser starts anew on them, since its moments are those of others."""
     for parameter, value in zip((factors.V, factors.U), singular_pieces(factors.V, factors.U, training.function.rank), strict=True):
         parameter.copy_(value)
-        training.optimizer.state.pop(parameter, None)
+        training.optimizer.state.pop(training.shards.own(parameter), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from unbraid.decompose.finite import finite
 from unbraid.decompose.importance_function import ImportanceFunction, SiteShape
 from unbraid.decompose.losses.faithfulness import model_faithfulness
 from unbraid.decompose.model import DecomposedModel
+from unbraid.decompose.sharded import Shards
 from unbraid.decompose.site import Factors
 from unbraid.decompose.step import Loss
 from unbraid.targets.data import Batch, draw, move
@@ -31,12 +32,13 @@ class Training:
         model: The decomposed model.
         function: The importance function.
         losses: Name → loss.
-        optimizer: One AdamW over both groups.
+        optimizer: One AdamW over both groups, of which it knows this rank's slices.
         streams: The run's random streams.
         step: How many steps are done.
         start: Which of the run's starts this is.
         cpu_seconds: CPU time of earlier sessions of the same run.
         ranks: The processes that train it together.
+        shards: Which slices of the parameters are this rank's; all of them, unless the settings divide the optimiser's step.
         parts: Into how many parts a step's batch is divided.
     """
 
@@ -49,6 +51,7 @@ class Training:
     start: int = 0
     cpu_seconds: float = 0.0
     ranks: Ranks = ALONE
+    shards: Shards = field(default_factory=Shards)
     parts: int = 1
 
 
@@ -68,8 +71,9 @@ def prepare(target: Target, config: DecomposeConfig, start: int = 0, ranks: Rank
         if isinstance(part, ImportanceFunction):
             part.ranks = ranks
     terms = nn.ModuleDict({name: loss.build(model).to(device) for name, loss in config.losses.items()})
-    optimizer, streams = _optimizer(model, function, config), Streams(seed, device)
-    return Training(model, function, terms, optimizer, streams, start=start, ranks=ranks, parts=config.accumulate)
+    shards = Shards([*model.parameters(), *function.parameters()], ranks if config.optimizer.sharded else ALONE)
+    optimizer, streams = _optimizer(model, function, shards, config), Streams(seed, device)
+    return Training(model, function, terms, optimizer, streams, start=start, ranks=ranks, shards=shards, parts=config.accumulate)
 
 
 def _check_twin(target: Target, model: DecomposedModel) -> None:
@@ -108,10 +112,16 @@ def _owns(model: DecomposedModel, path: str) -> bool:
     return first == path
 
 
-def _optimizer(model: DecomposedModel, function: ImportanceFunction, config: DecomposeConfig) -> torch.optim.AdamW:
+def _optimizer(model: DecomposedModel, function: ImportanceFunction, shards: Shards, config: DecomposeConfig) -> torch.optim.AdamW:
     groups: list[dict[str, object]] = []
     for module, group in ((model, config.optimizer.factors), (function, config.optimizer.importance)):
-        groups.append({"params": list(module.parameters()), "lr": group.learning_rate, "weight_decay": group.weight_decay})
+        groups.append(
+            {
+                "params": [shards.own(parameter) for parameter in module.parameters()],
+                "lr": group.learning_rate,
+                "weight_decay": group.weight_decay,
+            }
+        )
     return torch.optim.AdamW(groups, eps=config.optimizer.epsilon, fused=True)
 
 
@@ -143,7 +153,7 @@ def clip_gradients(training: Training, config: DecomposeConfig) -> None:
     """Clip each group's gradient norm where its settings ask for it."""
     for group, settings in zip(training.optimizer.param_groups, _groups(config), strict=True):
         if settings.clip is not None:
-            nn.utils.clip_grad_norm_(group["params"], settings.clip)
+            training.shards.clip(group["params"], settings.clip)
 
 
 def _groups(config: DecomposeConfig) -> tuple[GroupConfig, GroupConfig]:
@@ -154,11 +164,14 @@ def warm_up(training: Training, config: WarmupConfig) -> None:
     """Train V and U on relative faithfulness alone, by an optimiser of its own, which is then thrown away."""
     if config.steps == 0:
         return
-    optimizer = torch.optim.AdamW(training.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    parameters = [training.shards.own(parameter) for parameter in training.model.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     for _ in range(config.steps):
         optimizer.zero_grad()
         model_faithfulness(training.model, relative=True).backward()
+        training.shards.take_gradients(average=False)
         optimizer.step()
+        training.shards.put_together()
 
 
 def each_loss(training: Training) -> list[tuple[str, Loss]]:
