@@ -132,6 +132,30 @@ CASES: dict[str, tuple[Callable[[], Target], dict[str, Any]]] = {
     "simplicity, unmasked": (sparse, {"losses": {"unmasked": {}, "simplicity": {"active": True}, "faithfulness": {}}}),
 }
 
+_RATES: dict[str, Any] = {"weight_decay": 0.1, "warmup_share": 0.4, "final_share": 0.1}
+_PLAIN: dict[str, Any] = {"losses": {"stochastic": {}, "minimality": _MINIMALITY, "faithfulness": {}}}
+SHARDED: dict[str, tuple[Callable[[], Target], dict[str, Any]]] = {
+    "sharded: clipping, decay, schedules, in parts": (
+        sequences,
+        {**_PLAIN, "accumulate": 2, "optimizer": {"factors": {"clip": 1e-3, **_RATES}, "importance": {"clip": 1e-3, **_RATES}}},
+    ),
+    "sharded: factors stay": (sequences, {**_PLAIN, "optimizer": {"factors": {"learning_rate": 0, "weight_decay": 0.1}}}),
+    "sharded: pruning": (sparse, {**_PLAIN, "prune": {"at": 0.5, "below": 0.6}}),
+    "sharded: pruning to the rank of components": (
+        sparse,
+        {
+            "components": 6,
+            "importance": {"kind": "attribution-top-k", "k": 1.5, "rank": 2},
+            "losses": {"faithfulness": {}, "m": {"kind": "importance-masked"}},
+            "prune": {"at": 0.5, "below": 0.3},
+        },
+    ),
+    "sharded: a language model, vpd-lm-small": (llama, published("vpd-lm-small")),
+}
+for _make, _settings in SHARDED.values():
+    _settings["optimizer"] = {**_settings.get("optimizer", {}), "sharded": True}
+CASES |= SHARDED
+
 
 def run(name: str, ranks: Ranks) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Train one case and return what it ends with, and the last metrics."""

@@ -197,7 +197,7 @@ def memory_on_paper(
             model,
             function,
             losses,
-            PaperAdamW([{"params": [shards.own(parameter) for parameter in group]} for group in groups if group]),
+            PaperAdamW([{"params": [shards.own(parameter) for parameter in group]} for group in groups]),
             Streams(0),
             ranks=paper,
             shards=shards,
