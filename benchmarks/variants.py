@@ -1,0 +1,102 @@
+"""Does a setting help on the shipped language model? Variants of its recipe at two seeds, each a short run of its own.
+
+The runs are twenty times shorter than the recipe, so they tell what a setting changes early on, not where a run ends. A finished run is taken over, an
+interrupted one goes on. Writes variants.json and the tables between the marks of docs/language-models.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.runs import ROOT, provenance, write_between
+
+MODEL, PRESET, STEPS, SEEDS = "carroll", "vpd-lm-small", 300, (0, 1)
+ADVERSARY = "losses.persistent-adversarial"
+KEYS = {
+    "kl_pgd_20": "KL to a fresh shared adversary of 20 steps, nats",
+    "kl_pgd_320": "… of 320 steps",
+    "kl_stoch_masked": "KL under random ablation, nats",
+    "l0_total": "subcomponents that a position needs (L0)",
+}
+GROUPS = {
+    "pool": {
+        f"pool {pool}, rate {rate}": (f"{ADVERSARY}.scope=bc", f"{ADVERSARY}.pool={pool}", f"{ADVERSARY}.learning_rate={rate}")
+        for rate in (0.01, 0.02)
+        for pool in (1, 4)
+    },
+    "precision": {"`precision: fp32`": (), "`precision: high`": ("precision=high",)},
+}
+
+
+def main() -> None:
+    """Make the runs that are missing, and write what they say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "variants")
+    parser.add_argument("--as-is", action="store_true", help="measure nothing; write what is finished")
+    parser.add_argument("--made-at", metavar="COMMIT", help="the commit whose code made the runs, where it is not this one")
+    arguments = parser.parse_args()
+    tree: dict[str, Any] = {**provenance(), "model": MODEL, "preset": PRESET, "steps": STEPS, "seeds": SEEDS, "groups": {}}
+    tree |= {"commit": arguments.made_at} if arguments.made_at else {}
+    for group, variants in GROUPS.items():
+        found = tree["groups"][group] = dict[str, list[dict[str, Any]]]()
+        for index, (name, settings) in enumerate(variants.items()):
+            places = [arguments.folder / f"{group}-{index}-seed{seed}" for seed in SEEDS]
+            for seed, place in zip(SEEDS, places, strict=True):
+                if not arguments.as_is and not (place / "scorecard.json").exists():
+                    make(settings, seed, place)
+            found[name] = [read(place) for place in places if (place / "scorecard.json").exists()]
+    (ROOT / "benchmarks" / "variants.json").write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+    for group in GROUPS:
+        write_between(ROOT / "docs" / "language-models.md", group, table(tree, group))
+
+
+def make(settings: tuple[str, ...], seed: int, place: Path) -> None:
+    """Decompose with the command that a person would type, or go on with it."""
+    command = [sys.executable, "-m", "unbraid", "decompose", "--no-report"]
+    if (place / "config.yaml").exists():
+        command += ["--resume", str(place)]
+    else:
+        command += [MODEL, "--preset", PRESET, "--steps", str(STEPS), "--seed", str(seed), "--out", str(place)]
+        command += [word for setting in settings for word in ("--set", setting)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+
+
+def read(place: Path) -> dict[str, Any]:
+    """Return what a run says of itself."""
+    lines = {line["key"]: line for line in json.loads((place / "scorecard.json").read_text(encoding="utf-8"))["lines"]}
+    cost = json.loads((place / "env.json").read_text(encoding="utf-8"))["cost"]
+    return {"cpu_seconds": cost["cpu_seconds"], "lines": {key: lines[key]["value"]["value"] for key in KEYS}}
+
+
+def table(tree: dict[str, Any], group: str) -> str:
+    """Write one row per line of the scorecard, one column per variant; each cell has all seeds."""
+    variants = tree["groups"][group]
+    rows = ["| line | " + " | ".join(variants) + " |", "|---|" + "---|" * len(variants)]
+    for key, title in KEYS.items():
+        digits = 0 if key == "l0_total" else 2
+        rows.append(
+            f"| {title} | " + " | ".join(", ".join(f"{run['lines'][key]:.{digits}f}" for run in runs) for runs in variants.values()) + " |"
+        )
+    rows.append(
+        "| CPU-seconds | " + " | ".join(", ".join(f"{run['cpu_seconds']:.0f}" for run in runs) for runs in variants.values()) + " |"
+    )
+    environment = tree["environment"]
+    return "\n".join(
+        [
+            *rows,
+            "",
+            f"`{MODEL}`, `{PRESET}`, {STEPS} steps, seeds {', '.join(map(str, tree['seeds']))} in each cell. Measured {tree['time']} at commit {tree['commit'][:10]}, "
+            f"torch {environment['versions']['torch']}, one thread, {environment['system']}.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
