@@ -71,8 +71,8 @@ def measure(context: int, rounds: int) -> dict[str, Any]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from unbraid.stability.carrier import Carrier
-    from unbraid.stability.places import default_place
+    from unbraid.stability.engine.carrier import Carrier
+    from unbraid.stability.engine.places import default_place
 
     torch.manual_seed(0)
     module = LlamaForCausalLM(LlamaConfig(**SHAPE, attn_implementation="eager")).eval().requires_grad_(False)

@@ -19,14 +19,14 @@ from typing import Any
 
 from benchmarks.runs import ROOT, provenance, write_between
 from unbraid.decompose.subject import oracle
-from unbraid.stability.explain import explain_subject
-from unbraid.stability.explain_config import ExplainConfig
-from unbraid.stability.explain_result import ExplainResult
-from unbraid.stability.path_result import PathResult
-from unbraid.stability.radius_result import RadiusResult
-from unbraid.stability.radius_summary import TIMES
-from unbraid.stability.regions_result import RegionsResult
-from unbraid.stability.training import TrainingResult
+from unbraid.stability.explain.config import ExplainConfig
+from unbraid.stability.explain.result import ExplainResult
+from unbraid.stability.explain.verb import explain_subject
+from unbraid.stability.path.result import PathResult
+from unbraid.stability.path.training import TrainingResult
+from unbraid.stability.radius.result import RadiusResult
+from unbraid.stability.radius.summary import TIMES
+from unbraid.stability.regions.result import RegionsResult
 from unbraid.targets.toy import load_target
 
 PAGE = ROOT / "docs" / "stable-regions.md"
@@ -47,6 +47,21 @@ DENOISERS = {
     "-2048": ["--set", "target.n_features=2048", "--set", "target.neurons=512", "--set", "target.density=0.05"],
 }
 """Seeds of the measurement, other weights, with the noise, and other shapes of the toy; the last two are shapes of the published table."""
+FEWER = [
+    "--anchors",
+    "20",
+    "--rays",
+    "8",
+    "--set",
+    "planes=10",
+    "--set",
+    "mixtures=[2]",
+    "--set",
+    "inradius_steps=0",
+    "--set",
+    "thickness_rays=0",
+]
+"""What a model of 135 million parameters affords in minutes."""
 COMMANDS: dict[str, list[str]] = {
     "path-carroll": ["path", "carroll", "--site", "model.embed_tokens", "--context", "16"],
     "path-denoiser": ["path", "denoiser"],
@@ -79,6 +94,7 @@ def main() -> None:
         commands["path-glassllm"] = ["path", str(arguments.glassllm)]
     if arguments.smollm2:
         commands["path-smollm2-135m"] = ["path", str(arguments.smollm2), "--text", str(arguments.text), "--pairs", "200", "--site", "0"]
+        commands["radius-smollm2-135m"] = ["radius", str(arguments.smollm2), "--text", str(arguments.text), "--site", "0", *FEWER]
     if not arguments.as_is:
         for name, command in commands.items():
             if fnmatch(name, arguments.only):
@@ -158,7 +174,7 @@ def write_tables(tree: dict[str, Any], folder: Path) -> None:
     write_between(PAGE, "paths", path_table({name: one for name, one in found.items() if name.startswith("path-")}) + source(tree))
     if "training-carroll" in found:
         write_between(PAGE, "training", training_table(found["training-carroll"]["result"]) + source(tree))
-    radii = {name: one for name, one in found.items() if name.startswith("radius-carroll")}
+    radii = {name: one for name, one in found.items() if name.startswith("radius-") and not name.startswith("radius-denoiser")}
     write_between(PAGE, "radii", radius_table(radii) + source(tree, radii))
     planted = {name: one for name, one in found.items() if name.startswith("radius-denoiser")}
     write_between(PAGE, "denoiser", denoiser_table(planted) + source(tree, planted))

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from unbraid.cli.stability_explain import explain
 from unbraid.core.errors import UserError
-from unbraid.stability.explain_result import ExplainResult
+from unbraid.stability.explain.result import ExplainResult
 
 QUICK = ("--points", "11", "--components", "1", "--site")
 LATE = "model.layers.1.self_attn.o_proj"  # two sites come after it

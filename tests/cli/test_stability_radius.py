@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from unbraid.cli.app import Commands
 from unbraid.cli.stability_radius import radius
-from unbraid.stability.radius_result import RadiusResult
+from unbraid.stability.radius.result import RadiusResult
 
 QUICK = ["--anchors=3", "--rays=2", "--set=pool=12", "--set=planes=1", "--set=mixtures=[2]", "--set=inradius_steps=2"]
 

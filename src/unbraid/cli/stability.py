@@ -50,8 +50,8 @@ def path(
     unbraid stability path models/smollm2-135m --text corpus/ --pairs 200 --site 0 --read logits
     """
     start(plugins)
-    from unbraid.stability.path_config import PathConfig
-    from unbraid.stability.path_verb import path as measure
+    from unbraid.stability.path.config import PathConfig
+    from unbraid.stability.path.verb import path as measure
 
     settings = {"pairs": pairs, "site": site, "read": read, "path": kind, "context": context, "points": points, "seed": seed}
     config = PathConfig.parse({**settings, "controls": controls, "control_pairs": control_pairs, "bank": 2 * pairs}, "the command line")
@@ -98,8 +98,8 @@ def training(
     unbraid stability training carroll --site model.embed_tokens
     """
     start(plugins)
-    from unbraid.stability.path_config import PathConfig
-    from unbraid.stability.training import training as measure
+    from unbraid.stability.path.config import PathConfig
+    from unbraid.stability.path.training import training as measure
     from unbraid.targets.models.shipped import shipped_names, shipped_stages
 
     if len(models) == 1 and models[0] in shipped_names():

@@ -48,8 +48,8 @@ def explain(
     start(plugins)
     from unbraid.cli.progress import watched
     from unbraid.decompose.load import load
-    from unbraid.stability.explain import explain as ask
-    from unbraid.stability.explain_config import ExplainConfig
+    from unbraid.stability.explain.config import ExplainConfig
+    from unbraid.stability.explain.verb import explain as ask
 
     settings = {"pair": pair, "pairs": pairs, "context": context, "site": site, "position": position, "points": points, "read": read}
     config = ExplainConfig.parse({**settings, "components": components, "seed": seed}, "the command line")

@@ -38,8 +38,8 @@ def plane(
     """
     start(plugins)
     from unbraid.cli.progress import watched
-    from unbraid.stability.plane_verb import PlaneConfig
-    from unbraid.stability.plane_verb import plane as ask
+    from unbraid.stability.plane.verb import PlaneConfig
+    from unbraid.stability.plane.verb import plane as ask
 
     config = PlaneConfig(site=site, read=read, planes=planes, context=context, resolution=resolution, untrained=not no_untrained, seed=seed)
     target = named_target(model, text, context)

@@ -66,8 +66,8 @@ def radius(
     from rich.console import Console, Group
 
     from unbraid.core.config import Tree, merge, parse_override
-    from unbraid.stability.radius_config import RadiusConfig
-    from unbraid.stability.radius_verb import radius as measure
+    from unbraid.stability.radius.config import RadiusConfig
+    from unbraid.stability.radius.verb import radius as measure
 
     given: dict[str, Any] = {"anchors": anchors, "rays": rays, "site": site, "read": read, "inputs": inputs, "unit": unit}
     tree: Tree = {name: value for name, value in given.items() if value is not None}

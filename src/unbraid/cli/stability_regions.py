@@ -44,8 +44,8 @@ def regions(
     """
     start(plugins)
     from unbraid.cli.progress import watched
-    from unbraid.stability.regions_config import RegionsConfig
-    from unbraid.stability.regions_verb import regions as ask
+    from unbraid.stability.regions.config import RegionsConfig
+    from unbraid.stability.regions.verb import regions as ask
 
     settings = {
         "anchors": anchors,

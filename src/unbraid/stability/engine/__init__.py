@@ -1,0 +1,1 @@
+"""One activation, exchanged: prompts, places, anchors, paths, distances and curves, which every question uses."""
