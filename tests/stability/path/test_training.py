@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.stability.test_path import gate_target
+from tests.stability.path.test_verb import gate_target
 
 from unbraid.core.errors import UserError
 from unbraid.stability.path.config import PathConfig
