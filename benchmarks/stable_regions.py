@@ -95,6 +95,7 @@ def main() -> None:
     if arguments.smollm2:
         commands["path-smollm2-135m"] = ["path", str(arguments.smollm2), "--text", str(arguments.text), "--pairs", "200", "--site", "0"]
         commands["radius-smollm2-135m"] = ["radius", str(arguments.smollm2), "--text", str(arguments.text), "--site", "0", *FEWER]
+        commands["radius-smollm2-135m-near"] = [*commands["radius-smollm2-135m"], "--directions", "random", "--set", "share=0.2"]
     if not arguments.as_is:
         for name, command in commands.items():
             if fnmatch(name, arguments.only):
@@ -161,6 +162,7 @@ def gathered(folder: Path, only: str = "*") -> dict[str, Any]:
             facts = result.tree()
             if isinstance(result, RadiusResult):
                 facts = {"target": result.target, "where": result.where, "units": dict(result.units), **result.facts()}
+                facts["untrained"] = None if result.control is None else result.control.facts()
             if isinstance(result, PathResult) and (blocks := [name for name in result.populations if name.startswith("block ")]):
                 straight = result.width(blocks[-1], "final")
                 facts["last_site_read_there"] = None if straight is None else {**vars(straight)}
@@ -218,19 +220,20 @@ def training_table(result: dict[str, Any]) -> str:
 
 
 def radius_table(found: dict[str, Any]) -> str:
-    """One row per family of directions."""
+    """One row per family of directions, and the untrained model's below."""
     rows = [
-        "| model | share of the distance between answers | directions | censored | median radius | over the null's | exponent p |",
-        "|---" * 7 + "|",
+        "| model | threshold | directions | censored | median radius | over the null's | progress half way | plateaus | exponent p |",
+        "|---" * 9 + "|",
     ]
     for name, one in found.items():
-        for row in one["result"]["radii"]:
-            if row["threshold"] != one["result"]["radii"][0]["threshold"]:
-                continue
-            plane = one["result"].get("planes", {}).get(row["family"], {})
+        result = one["result"]
+        untrained = (result.get("untrained") or {}).get("radii", [])
+        for row in [*result["radii"], *({**row, "family": f"{row['family']}, untrained"} for row in untrained)]:
+            plane = result.get("planes", {}).get(row["family"], {}) if row["threshold"] == result["radii"][0]["threshold"] else {}
+            plateaus = "–" if not row["plateaus"] else "{value:.0%} [{low:.0%}, {high:.0%}]".format(**row["plateaus"])
             rows.append(
-                f"| {name.removeprefix('radius-')} | {row['threshold']} | {row['family']} | {row['censored']} of {row['rays']} | "
-                f"{estimate(row['median'])} | {estimate(row[TIMES])} | {estimate(plane.get('p'))} |"
+                f"| {result['target']} | {row['threshold']} | {row['family']} | {row['censored']} of {row['rays']} | "
+                f"{estimate(row['median'])} | {estimate(row[TIMES])} | {estimate(row['halfway'])} | {plateaus} | {estimate(plane.get('p'))} |"
             )
     return "\n".join(rows)
 
