@@ -225,7 +225,7 @@ def radius_table(found: dict[str, Any]) -> str:
         "| model | threshold | directions | censored | median radius | over the null's | progress half way | plateaus | exponent p |",
         "|---" * 9 + "|",
     ]
-    for name, one in found.items():
+    for one in found.values():
         result = one["result"]
         untrained = (result.get("untrained") or {}).get("radii", [])
         for row in [*result["radii"], *({**row, "family": f"{row['family']}, untrained"} for row in untrained)]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.stability.path.test_verb import gate_target
 
+from tests.stability.path.test_verb import gate_target
 from unbraid.core.errors import UserError
 from unbraid.stability.path.config import PathConfig
 from unbraid.stability.path.training import TrainingResult, training

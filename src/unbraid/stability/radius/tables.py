@@ -19,14 +19,18 @@ def radii_table(result: RadiusResult, threshold: int = 0) -> Table:
     name, tau, read = result.thresholds[threshold]
     heads = ("family", "rays", "censored", f"median, {result.unit}", "5 %", TIMES, "plateaus")
     table = _table(f"{result.target}, {result.where}: how far until the answer changes by {name} ({read}: {tau:.3g})", heads)
-    controls = [] if result.control is None else result.control.rows
-    rows = [*result.rows, *({**row, "family": f"{row['family']}, untrained", "null": None} for row in controls)]
-    for row in (row for row in rows if row["threshold"] == name):
+    for row in (row for row in _with_control(result) if row["threshold"] == name):
         ratio = written(row[TIMES]) if row["null"] else ""
         cells = (written(row["median"]), written(row["5 %"]), ratio, written(row["plateaus"], "{:.0%}"))
         table.add_row(row["family"], str(row["rays"]), str(row["censored"]), *cells)
     table.caption = _caption(result)
     return table
+
+
+def _with_control(result: RadiusResult) -> list[dict[str, Any]]:
+    """Return a row per threshold and family, and those of the untrained model after them, which have no null of their own."""
+    control = [] if result.control is None else result.control.rows
+    return [*result.rows, *({**row, "family": f"{row['family']}, untrained", "null": None} for row in control)]
 
 
 def _caption(result: RadiusResult) -> str:
@@ -70,10 +74,7 @@ def _boundaries(result: RadiusResult) -> Table:
         "The boundary at the main threshold",
         ("family", "progress half way", "thickness", "no peak", "normals, same anchor", "other anchors"),
     )
-    shown: list[dict[str, Any]] = list(result.rows)
-    if result.control is not None:
-        shown += [{**row, "family": f"{row['family']}, untrained"} for row in result.control.rows]
-    for row in (row for row in shown if row["threshold"] == result.thresholds[0][0]):
+    for row in (row for row in _with_control(result) if row["threshold"] == result.thresholds[0][0]):
         names = ("normals, same anchor", "normals, other anchors")
         thick = (written(row.get("thickness")), f"{row['no peak']} of {row['looked for a peak']}" if "no peak" in row else "")
         table.add_row(row["family"], written(row["halfway"]), *thick, *(written(row[name]) for name in names))
