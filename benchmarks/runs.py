@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +30,18 @@ def write_between(path: Path, mark: str, text: str) -> None:
     if begin in whole and end in whole:
         before, after = whole.split(begin)[0], whole.split(end)[1]
         path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def decompose_into(place: Path, words: Iterable[str]) -> None:
+    """Decompose with the command that a person would type, on one thread, or go on with what was interrupted."""
+    begun = ["--resume", str(place)] if (place / "config.yaml").exists() else [*words, "--out", str(place)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, "-m", "unbraid", "decompose", "--no-report", *begun]
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+
+
+def scored(place: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """Return what a run says of itself: what it cost, and these lines of its scorecard."""
+    lines = {line["key"]: line for line in json.loads((place / "scorecard.json").read_text(encoding="utf-8"))["lines"]}
+    cost = json.loads((place / "env.json").read_text(encoding="utf-8"))["cost"]
+    return {"cpu_seconds": cost["cpu_seconds"], "lines": {key: lines[key]["value"] for key in keys}}

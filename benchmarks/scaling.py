@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import ROOT, provenance, write_between
+from benchmarks.runs import ROOT, decompose_into, provenance, scored, write_between
 
 KEYS = {
     "ce_unmasked": "cross-entropy above the model's own, nats: without Δ",
@@ -39,29 +36,14 @@ def main() -> None:
     for steps in arguments.steps:
         place = arguments.folder / f"scale-{steps}"
         if not arguments.as_is and not (place / "scorecard.json").exists():
-            make(arguments.model, steps, arguments.window, place)
+            window = ["--window", str(arguments.window)]
+            decompose_into(place, [arguments.model, "--preset", "vpd-lm-small", "--steps", str(steps), *window, "--seed", "0"])
         if (place / "scorecard.json").exists():
-            rows.append(read(steps, place))
+            rows.append({"steps": steps, **scored(place, KEYS)})
     tree = {**provenance(), "model": Path(arguments.model).name, "window": arguments.window, "rows": rows}
     tree |= {"commit": arguments.made_at} if arguments.made_at else {}
     (ROOT / "benchmarks" / "scaling.json").write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
     write_between(ROOT / "docs" / "language-models.md", "scaling", table(tree))
-
-
-def make(model: str, steps: int, window: int, place: Path) -> None:
-    """Decompose with the command that a person would type, or go on with it."""
-    command = [sys.executable, "-m", "unbraid", "decompose", "--no-report"]
-    again = (place / "config.yaml").exists()
-    settings = [model, "--preset", "vpd-lm-small", "--steps", str(steps), "--window", str(window), "--seed", "0", "--out", str(place)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    subprocess.run([*command, *(["--resume", str(place)] if again else settings)], env=environment, check=False)
-
-
-def read(steps: int, place: Path) -> dict[str, Any]:
-    """Return what a run says of itself."""
-    lines = {line["key"]: line for line in json.loads((place / "scorecard.json").read_text(encoding="utf-8"))["lines"]}
-    cost = json.loads((place / "env.json").read_text(encoding="utf-8"))["cost"]
-    return {"steps": steps, "cpu_seconds": cost["cpu_seconds"], "lines": {key: lines[key]["value"] for key in KEYS}}
 
 
 def table(tree: dict[str, Any]) -> str:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import ROOT, provenance, write_between
+from benchmarks.runs import ROOT, decompose_into, provenance, scored, write_between
 
 MODEL, PRESET, STEPS, SEEDS = "carroll", "vpd-lm-small", 300, (0, 1)
 ADVERSARY = "losses.persistent-adversarial"
@@ -49,30 +46,17 @@ def main() -> None:
             places = [arguments.folder / f"{group}-{index}-seed{seed}" for seed in SEEDS]
             for seed, place in zip(SEEDS, places, strict=True):
                 if not arguments.as_is and not (place / "scorecard.json").exists():
-                    make(settings, seed, place)
-            found[name] = [read(place) for place in places if (place / "scorecard.json").exists()]
+                    decompose_into(place, words_of(settings, seed))
+            found[name] = [scored(place, KEYS) for place in places if (place / "scorecard.json").exists()]
     (ROOT / "benchmarks" / "variants.json").write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
     for group in GROUPS:
         write_between(ROOT / "docs" / "language-models.md", group, table(tree, group))
 
 
-def make(settings: tuple[str, ...], seed: int, place: Path) -> None:
-    """Decompose with the command that a person would type, or go on with it."""
-    command = [sys.executable, "-m", "unbraid", "decompose", "--no-report"]
-    if (place / "config.yaml").exists():
-        command += ["--resume", str(place)]
-    else:
-        command += [MODEL, "--preset", PRESET, "--steps", str(STEPS), "--seed", str(seed), "--out", str(place)]
-        command += [word for setting in settings for word in ("--set", setting)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
-
-
-def read(place: Path) -> dict[str, Any]:
-    """Return what a run says of itself."""
-    lines = {line["key"]: line for line in json.loads((place / "scorecard.json").read_text(encoding="utf-8"))["lines"]}
-    cost = json.loads((place / "env.json").read_text(encoding="utf-8"))["cost"]
-    return {"cpu_seconds": cost["cpu_seconds"], "lines": {key: lines[key]["value"]["value"] for key in KEYS}}
+def words_of(settings: tuple[str, ...], seed: int) -> list[str]:
+    """Return what follows the command's name."""
+    words = [MODEL, "--preset", PRESET, "--steps", str(STEPS), "--seed", str(seed)]
+    return [*words, *(word for setting in settings for word in ("--set", setting))]
 
 
 def table(tree: dict[str, Any], group: str) -> str:
@@ -82,7 +66,9 @@ def table(tree: dict[str, Any], group: str) -> str:
     for key, title in KEYS.items():
         digits = 0 if key == "l0_total" else 2
         rows.append(
-            f"| {title} | " + " | ".join(", ".join(f"{run['lines'][key]:.{digits}f}" for run in runs) for runs in variants.values()) + " |"
+            f"| {title} | "
+            + " | ".join(", ".join(f"{run['lines'][key]['value']:.{digits}f}" for run in runs) for runs in variants.values())
+            + " |"
         )
     rows.append(
         "| CPU-seconds | " + " | ".join(", ".join(f"{run['cpu_seconds']:.0f}" for run in runs) for runs in variants.values()) + " |"
