@@ -11,6 +11,7 @@ import numpy as np
 from numpy import ndarray
 from rich.table import Table
 
+from unbraid.stability.engine.tables import table_of
 from unbraid.stability.explain.importance_path import boundaries, cells_of, mean_offset, peak_offset, ranking, shifted_offsets
 from unbraid.stability.explain.shares import Interval, mean_of
 from unbraid.stability.explain.sufficiency import KINDS
@@ -44,9 +45,8 @@ class Facts:
 
     def summary(self) -> Table:
         """Return one row per line."""
-        table = Table(title="Along the path (means over pairs)", title_justify="left")
-        for name in ("", "value", "compared with", "", "difference", "n"):
-            table.add_column(name, justify="left" if name in ("", "compared with") else "right")
+        heads = ("question", "value", "compared with", "its value", "difference", "n")
+        table = table_of("Along the path (means over pairs)", heads, left=("compared with",))
         for fact in self.lines.values():
             null, difference = (
                 ("" if value is None else value.text(form)) for value, form in ((fact.null, ".3g"), (fact.difference, "+.3g"))

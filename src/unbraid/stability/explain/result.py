@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unbraid.stability.engine.stored import read_measurement, save_measurement
+from unbraid.stability.engine.tables import table_of
 from unbraid.stability.explain.config import ExplainConfig
 from unbraid.stability.explain.facts import Facts, facts_of
 from unbraid.stability.explain.share_rows import Share, Shares
@@ -62,9 +63,8 @@ class ExplainResult:
     def summary(self) -> Table:
         """Return one row per set of parts: its share of the plateau, those of random sets, and whether it builds more than they do."""
         shares = self.shares
-        table = Table(title=f"{self.target}: what builds the plateaus from {self.place}, {shares.pairs} pairs", title_justify="left")
-        for name in ("without", "parts", "share of the plateau", "random, equal size", "random, equal norms", "beats them", "n"):
-            table.add_column(name, justify="left" if name == "without" else "right")
+        heads = ("without", "parts", "share of the plateau", "random, equal size", "random, equal norms", "beats them", "n")
+        table = table_of(f"{self.target}: what builds the plateaus from {self.place}, {shares.pairs} pairs", heads)
         for row in shares.rows:
             table.add_row(*_cells(row.name, row))
         if shares.fair:
@@ -74,7 +74,7 @@ class ExplainResult:
         table.add_section()
         for single in shares.singles[:SHOWN]:
             table.add_row(self.parts[single.part], "1", single.share.text(), "", "", "", str(single.share.n))
-        table.caption, table.caption_justify = "\n".join(self.notes()), "left"
+        table.caption = "\n".join(self.notes())
         return table
 
     def notes(self) -> list[str]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import rankdata
@@ -21,6 +20,7 @@ from unbraid.core.statistics import Estimate, bootstrap_median
 from unbraid.drawing.plot_style import Plot, ThemeName
 from unbraid.stability.engine.curve import LINEAR_WIDTH, CurveMeasures, measure_curve
 from unbraid.stability.engine.stored import read_measurement, save_measurement
+from unbraid.stability.engine.tables import table_of
 from unbraid.stability.path.config import PathConfig
 from unbraid.stability.path.plot import plot_curves
 from unbraid.stability.path.sampled import Sampled
@@ -224,24 +224,8 @@ class PathResult:
 
     def summary(self) -> Table:
         """Return one row per condition."""
-        table = Table(
-            title=f"{self.target}: the answer ({self.read}) between pairs of activations at {self.place}",
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-        )
-        for name in (
-            "condition",
-            "pairs",
-            "defined",
-            "width 10–90 % (95 %)",
-            "wider than the model's",
-            "t50",
-            "steadiness",
-            "strict",
-            "lenient",
-        ):
-            table.add_column(name, justify="left" if name == "condition" else "right")
+        heads = ("condition", "pairs", "defined", "width 10–90 % (95 %)", "wider than the model's", "t50", "steady", "strict, lenient")
+        table = table_of(f"{self.target}: the answer ({self.read}) between pairs of activations at {self.place}", heads)
         for row in self.rows():
             numbers = (row["width"], row["wider"])
             table.add_row(
@@ -250,10 +234,9 @@ class PathResult:
                 str(row["defined"]),
                 *("–" if row["condition"] == "model" and value is None else _written(value) for value in numbers),
                 *("–" if row[key] is None else f"{row[key]['value']:.2f}" for key in ("t50", "steadiness")),
-                *(f"{row[key] / row['pairs']:.0%}" for key in ("strict", "lenient")),
+                ", ".join(f"{row[key] / row['pairs']:.0%}" for key in ("strict", "lenient")),
             )
         table.caption = self.verdict() + self._notes()
-        table.caption_justify = "left"
         return table
 
     def _notes(self) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from unbraid.core.errors import UserError
 from unbraid.core.statistics import Estimate
 from unbraid.drawing.plot_style import Data, Plot, Theme, ThemeName, canvas, draw, panel, panel_title
 from unbraid.stability.engine.curve import LINEAR_WIDTH
+from unbraid.stability.engine.tables import table_of
 from unbraid.stability.path.config import PathConfig
 from unbraid.stability.path.result import PathResult, median_of
 from unbraid.stability.path.verb import path
@@ -83,17 +83,14 @@ class TrainingResult:
     def summary(self) -> Table:
         """Return one row per checkpoint."""
         first = self.stages[0]
-        table = Table(
-            title=f"The answer ({first.read}) at {first.place}, the same pairs", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
-        )
-        for name in ("checkpoint", "pairs", "defined", "width 10–90 % (95 %)", "strict", "lenient"):
-            table.add_column(name, justify="left" if name == "checkpoint" else "right")
+        heads = ("checkpoint", "pairs", "defined", "width 10–90 % (95 %)", "strict", "lenient")
+        table = table_of(f"The answer ({first.read}) at {first.place}, the same pairs", heads)
         for row in self.rows():
             width = row["width"]
             written = "undefined" if width is None else f"{width['value']:.3f} [{width['low']:.3f}, {width['high']:.3f}]"
             shares = (f"{row[key] / row['pairs']:.0%}" for key in ("strict", "lenient"))
             table.add_row(row["checkpoint"], str(row["pairs"]), str(row["defined"]), written, *shares)
-        table.caption, table.caption_justify = self.verdict(), "left"
+        table.caption = self.verdict()
         return table
 
     def show(self) -> None:

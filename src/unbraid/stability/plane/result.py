@@ -15,6 +15,7 @@ from rich.table import Table
 
 from unbraid.core.statistics import Estimate, bootstrap_mean
 from unbraid.stability.engine.stored import read_measurement, save_measurement
+from unbraid.stability.engine.tables import table_of
 from unbraid.stability.plane.square import closeness, sharpness
 
 if TYPE_CHECKING:
@@ -130,9 +131,7 @@ class PlaneResult:
         """Return one row per measure: the model, its untrained self, the difference, and what a linear answer would have."""
         count = len(self.prompts)
         title = f"{self.target}, {self.place} → {self.read}: {count} plane{'s' * (count != 1)}" + ", provisional" * self.is_provisional
-        table = Table(title=title, title_justify="left")
-        for name in ("", "model", "untrained", "difference", "linear"):
-            table.add_column(name, justify="left" if not name else "right")
+        table = table_of(title, ("measure", "model", "untrained", "difference", "linear"))
         rows = {
             "sharpness": ("area with half the change", f"{LINE:.2f}"),
             "near": ("area like the own anchor", ""),

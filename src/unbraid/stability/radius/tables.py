@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.table import Table
 
+from unbraid.stability.engine.tables import table_of
 from unbraid.stability.radius.summary import TIMES, written
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def radii_table(result: RadiusResult, threshold: int = 0) -> Table:
     """Return one row per family: how far to a threshold, by default the main one, beside its null, and whether there is a plateau."""
     name, tau, read = result.thresholds[threshold]
     heads = ("family", "rays", "censored", f"median, {result.unit}", "5 %", TIMES, "plateaus")
-    table = _table(f"{result.target}, {result.where}: how far until the answer changes by {name} ({read}: {tau:.3g})", heads)
+    table = table_of(f"{result.target}, {result.where}: how far until the answer changes by {name} ({read}: {tau:.3g})", heads)
     for row in (row for row in _with_control(result) if row["threshold"] == name):
         ratio = written(row[TIMES]) if row["null"] else ""
         cells = (written(row["median"]), written(row["5 %"]), ratio, written(row["plateaus"], "{:.0%}"))
@@ -70,7 +70,7 @@ def all_tables(result: RadiusResult) -> list[Table]:
 
 
 def _boundaries(result: RadiusResult) -> Table:
-    table = _table(
+    table = table_of(
         "The boundary at the main threshold",
         ("family", "progress half way", "thickness", "no peak", "normals, same anchor", "other anchors"),
     )
@@ -85,7 +85,7 @@ def _planes(result: RadiusResult, facts: Mapping[str, Any]) -> Table:
     heads = ("family", "p, four quadrants", "planes", "one quadrant alone", "its sign flipped")
     level = "half of the weakest half axis" if result.config.planes_at == "axes" else "the main threshold"
     title = f"Superellipse exponent at {level}: 2 for any quadratic form, above 2 where single directions are privileged"
-    table = _table(title, heads)
+    table = table_of(title, heads)
     for name in result.families:
         plane = facts[name]
         count = f"{plane['planes'] - plane['undefined']} of {plane['planes']}"
@@ -95,7 +95,7 @@ def _planes(result: RadiusResult, facts: Mapping[str, Any]) -> Table:
 
 def _mixtures(result: RadiusResult, facts: Mapping[str, Any]) -> Table:
     anchors = len(result.arrays["radii"])
-    table = _table("The same exponent from equal mixtures", ("family", *(f"of {n} directions" for n in result.config.mixtures)))
+    table = table_of("The same exponent from equal mixtures", ("family", *(f"of {n} directions" for n in result.config.mixtures)))
     for name in result.families:
         cells = (f"{written(row['p'])} ({anchors - row['undefined']} of {anchors})" for row in facts[name])
         table.add_row(name, *cells)
@@ -103,7 +103,7 @@ def _mixtures(result: RadiusResult, facts: Mapping[str, Any]) -> Table:
 
 
 def _nearest(facts: Mapping[str, Any]) -> Table:
-    table = _table("The nearest boundary that was found", ("threshold", "found, at most", "Fisher radius", "found / Fisher", "undefined"))
+    table = table_of("The nearest boundary that was found", ("threshold", "found, at most", "Fisher radius", "found / Fisher", "undefined"))
     for name, row in facts.items():
         values = (written(row[key]) for key in ("found", "predicted", "found / predicted"))
         table.add_row(name, *values, str(row["undefined"]))
@@ -112,20 +112,7 @@ def _nearest(facts: Mapping[str, Any]) -> Table:
 
 def _gains(result: RadiusResult, facts: Mapping[str, Any]) -> Table:
     """Return one row per block, since a model may have many."""
-    table = _table(f"Gain κ at {result.config.gain_at * result.furthest:.3g}: below 1 corrects errors", ("stage", *facts))
+    table = table_of(f"Gain κ at {result.config.gain_at * result.furthest:.3g}: below 1 corrects errors", ("stage", *facts))
     for rows in zip(*facts.values(), strict=True):
         table.add_row(str(rows[0]["stage"]), *(written(row["gain"]) for row in rows))
-    return table
-
-
-def _table(title: str, heads: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, head in enumerate(heads):
-        table.add_column(
-            head,
-            justify="right" if index else "left",
-            min_width=None if index else 11,  # "covariance," in one line
-            max_width=None if index else 32,
-            overflow="fold",  # where a terminal is narrow a number goes on in the next line; none is cut
-        )
     return table

@@ -17,6 +17,7 @@ from rich.text import Text
 from unbraid.core.agreement import agreement
 from unbraid.core.statistics import Estimate
 from unbraid.stability.engine.stored import read_measurement, save_measurement
+from unbraid.stability.engine.tables import table_of
 from unbraid.stability.regions.barriers import Walks
 from unbraid.stability.regions.config import RegionsConfig
 from unbraid.stability.regions.map import RegionMap, verdict
@@ -111,9 +112,7 @@ class RegionsResult:
     def summary(self) -> Table:
         """Return one row per measure, the model beside its controls."""
         title = f"{self.target}, {self.place} → {self.read}: {len(self.anchors)} anchors" + ", provisional" * self.is_provisional
-        table = Table(title=title, title_justify="left")
-        for name in ("", *self.maps):
-            table.add_column(name, justify="left" if not name else "right")
+        table = table_of(title, ("measure", *self.maps))
         rows = {
             "regions": f"regions at τ = {self.config.tau:g} × median gap",
             "alone": "  of one anchor",
@@ -135,9 +134,7 @@ class RegionsResult:
 
     def agreement_table(self) -> Table:
         """Return one row per other partition: agreement, its interval, and the chance level."""
-        table = Table(title="The regions and other ways of sorting the same anchors", title_justify="left")
-        for name in ("", "groups", *MEASURES, "p (ARI)"):
-            table.add_column(name, justify="left" if not name else "right")
+        table = table_of("The regions and other ways of sorting the same anchors", ("sorted by", "groups", *MEASURES, "p (ARI)"))
         for name, measures in self.agreement.items():
             groups = str(len(np.unique(self.others[name])))
             if measures is None:
