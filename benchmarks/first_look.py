@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import ROOT, decompose_into, provenance, scored, write_between
+from benchmarks.runs import ROOT, decompose_into, measured, provenance, scored, side_by_side, write_between
 
 SITES = ("model.layers.12.mlp.down_proj", "model.layers.12.self_attn.*")
 PRESET, WINDOW = "vpd-lm-cpu", 64
@@ -49,17 +49,13 @@ def main() -> None:
 
 
 def table(tree: dict[str, Any]) -> str:
-    """Write one row per line of the scorecard, one column per choice of sites."""
+    """Write one column per choice of sites."""
     rows = tree["rows"]
-    head = ["| line | " + " | ".join(f"`{row['sites']}`" for row in rows) + " |", "|---|" + "---|" * len(rows)]
-    body = [f"| {title} | " + " | ".join(f"{row['lines'][key]['value']:.3g}" for row in rows) + " |" for key, title in KEYS.items()]
+    lines = side_by_side({f"`{row['sites']}`": [row] for row in rows}, KEYS)
     cost = "| minutes in all, one thread | " + " | ".join(f"{row['wall_seconds'] / 60:.1f}" for row in rows) + " |"
-    environment = tree["environment"]
-    source = (
-        f"`{tree['model']}`, recipe `{tree['preset']}`, windows of {tree['window']}, seed 0. Measured {tree['time']} at commit {tree['commit'][:10]}, "
-        f"torch {environment['versions']['torch']}, {environment['system']}."
+    return "\n".join(
+        [*lines, cost, "", f"`{tree['model']}`, recipe `{tree['preset']}`, windows of {tree['window']}, seed 0. {measured(tree)}"]
     )
-    return "\n".join([*head, *body, cost, "", source])
 
 
 if __name__ == "__main__":

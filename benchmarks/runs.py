@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +45,18 @@ def scored(place: Path, keys: Iterable[str]) -> dict[str, Any]:
     lines = {line["key"]: line for line in json.loads((place / "scorecard.json").read_text(encoding="utf-8"))["lines"]}
     cost = json.loads((place / "env.json").read_text(encoding="utf-8"))["cost"]
     return {"cpu_seconds": cost["cpu_seconds"], "lines": {key: lines[key]["value"] for key in keys}}
+
+
+def side_by_side(runs: Mapping[str, Sequence[dict[str, Any]]], titles: Mapping[str, str]) -> list[str]:
+    """Write a table with one row per line of the scorecard and one column per setting; each cell has all of its runs."""
+    rows = ["| line | " + " | ".join(runs) + " |", "|---|" + "---|" * len(runs)]
+    for key, title in titles.items():
+        cells = (", ".join(f"{run['lines'][key]['value']:.3g}" for run in each) for each in runs.values())
+        rows.append(f"| {title} | " + " | ".join(cells) + " |")
+    return rows
+
+
+def measured(tree: Mapping[str, Any]) -> str:
+    """Say when, from which commit and on what a measurement was made."""
+    environment = tree["environment"]
+    return f"Measured {tree['time']} at commit {tree['commit'][:10]}, torch {environment['versions']['torch']}, {environment['system']}."

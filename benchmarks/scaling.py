@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import ROOT, decompose_into, provenance, scored, write_between
+from benchmarks.runs import ROOT, decompose_into, measured, provenance, scored, side_by_side, write_between
 
 KEYS = {
     "ce_unmasked": "cross-entropy above the model's own, nats: without Δ",
@@ -47,17 +47,12 @@ def main() -> None:
 
 
 def table(tree: dict[str, Any]) -> str:
-    """Write one row per line of the scorecard, one column per budget."""
+    """Write one column per budget."""
     rows = tree["rows"]
-    head = ["| line | " + " | ".join(f"{row['steps']:,} steps" for row in rows) + " |", "|---|" + "---|" * len(rows)]
-    body = [f"| {title} | " + " | ".join(f"{row['lines'][key]['value']:.3f}" for row in rows) + " |" for key, title in KEYS.items()]
+    lines = side_by_side({f"{row['steps']:,} steps": [row] for row in rows}, KEYS)
     cost = "| CPU-seconds, one thread | " + " | ".join(f"{row['cpu_seconds']:,.0f}" for row in rows) + " |"
-    environment = tree["environment"]
-    source = (
-        f"Held-out part of the text that `{tree['model']}` wrote, windows of {tree['window']}, recipe `vpd-lm-small`, seed 0. Measured {tree['time']} "
-        f"at commit {tree['commit'][:10]}, torch {environment['versions']['torch']}, {environment['system']}."
-    )
-    return "\n".join([*head, *body, cost, "", source])
+    about = f"Held-out part of the text that `{tree['model']}` wrote, windows of {tree['window']}, recipe `vpd-lm-small`, seed 0."
+    return "\n".join([*lines, cost, "", f"{about} {measured(tree)}"])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import ROOT, provenance, write_between
+from benchmarks.runs import ROOT, measured, provenance, write_between
 from unbraid.decompose.subject import oracle
 from unbraid.stability.explain.config import ExplainConfig
 from unbraid.stability.explain.result import ExplainResult
@@ -323,10 +323,7 @@ def estimate(value: dict[str, Any] | None, digits: int = 2) -> str:
 def source(tree: dict[str, Any], found: dict[str, Any] | None = None) -> str:
     """Say where the numbers come from: all of them together, or those that were made again."""
     made = {one["made"]["commit"]: one["made"] for one in (found or {}).values() if "made" in one}
-    each = [
-        f"Measured {one['time']} at commit {one['commit'][:10]}, torch {one['environment']['versions']['torch']}, {one['environment']['system']}."
-        for one in made.values() or [tree]
-    ]
+    each = [measured(one) for one in made.values() or [tree]]
     return "\n\nMedians with 95 % intervals over pairs or anchors. " + " ".join(each)
 
 

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import ROOT, decompose_into, provenance, scored, write_between
+from benchmarks.runs import ROOT, decompose_into, measured, provenance, scored, side_by_side, write_between
 
 MODEL, PRESET, STEPS, SEEDS = "carroll", "vpd-lm-small", 300, (0, 1)
 ADVERSARY = "losses.persistent-adversarial"
@@ -60,28 +60,11 @@ def words_of(settings: tuple[str, ...], seed: int) -> list[str]:
 
 
 def table(tree: dict[str, Any], group: str) -> str:
-    """Write one row per line of the scorecard, one column per variant; each cell has all seeds."""
+    """Write one column per variant."""
     variants = tree["groups"][group]
-    rows = ["| line | " + " | ".join(variants) + " |", "|---|" + "---|" * len(variants)]
-    for key, title in KEYS.items():
-        digits = 0 if key == "l0_total" else 2
-        rows.append(
-            f"| {title} | "
-            + " | ".join(", ".join(f"{run['lines'][key]['value']:.{digits}f}" for run in runs) for runs in variants.values())
-            + " |"
-        )
-    rows.append(
-        "| CPU-seconds | " + " | ".join(", ".join(f"{run['cpu_seconds']:.0f}" for run in runs) for runs in variants.values()) + " |"
-    )
-    environment = tree["environment"]
-    return "\n".join(
-        [
-            *rows,
-            "",
-            f"`{MODEL}`, `{PRESET}`, {STEPS} steps, seeds {', '.join(map(str, tree['seeds']))} in each cell. Measured {tree['time']} at commit {tree['commit'][:10]}, "
-            f"torch {environment['versions']['torch']}, one thread, {environment['system']}.",
-        ]
-    )
+    costs = (", ".join(f"{run['cpu_seconds']:.0f}" for run in runs) for runs in variants.values())
+    about = f"`{MODEL}`, `{PRESET}`, {STEPS} steps, seeds {', '.join(map(str, tree['seeds']))} in each cell, one thread."
+    return "\n".join([*side_by_side(variants, KEYS), "| CPU-seconds | " + " | ".join(costs) + " |", "", f"{about} {measured(tree)}"])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ by V and U only the rows that are routed.
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -149,9 +149,7 @@ def _described(
 ) -> tuple[_Site, list[Tensor]]:
     """Return the kernel's view of a site, and the tensors that must live as long as it is used."""
     (d_in, C), d_out = V.shape, U.shape[1]
-    if both is not None:
-        r, kept = both[..., :-1], both[..., -1]
-    assert r is not None and kept is not None
+    r, kept = (both[..., :-1], both[..., -1]) if both is not None else (cast(Tensor, r), cast(Tensor, kept))
     x, g, r = _rows(x), _rows(g), _rows(r)
     kept, routed = kept.reshape(-1), None if routed is None else routed.reshape(-1).contiguous()
     block = min(len(x), _BLOCK if V.numel() + U.numel() + M.numel() <= _SMALL else _BLOCK_OF_LARGE)
